@@ -1,0 +1,2 @@
+//! spolia
+fn main() {}
