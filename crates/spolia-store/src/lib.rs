@@ -2,6 +2,13 @@
 //!
 //! The contract is the trait [`Store`]; every store passes one suite (`spolia-testing`).
 
+pub mod digests;
+mod hash;
+pub mod local;
 pub mod store;
+pub mod tree;
 
-pub use store::{Entry, EntryInfo, Properties, Put, Space, Store, StoreError};
+pub use digests::{DigestCache, StatKey};
+pub use local::{LocalOptions, LocalStore};
+pub use store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, StoreError};
+pub use tree::{Place, capture, is_right, materialise};

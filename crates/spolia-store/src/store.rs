@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use spolia_core::Digest;
 
+/// How often [`Store::import`] starts again on a file that changes under it.
+const IMPORT_TRIES_MAX: usize = 3;
+
 /// What kind of thing an entry is. The same digest in two spaces names two things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +80,17 @@ pub enum Put {
     },
     /// It was there.
     Present,
+}
+
+/// What [`Store::import`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// The blob's name: BLAKE3 of the bytes that are in the store now.
+    pub digest: Digest,
+    /// Its length in bytes, unpacked.
+    pub size: u64,
+    /// Whether it had to be written.
+    pub put: Put,
 }
 
 /// What [`Store::list`] tells of an entry.
@@ -168,6 +182,21 @@ pub trait Store: Send + Sync {
     /// action replaces an earlier one.
     fn put(&self, entry: Entry, from: &mut dyn Read) -> Result<Put, StoreError>;
 
+    /// Takes the content of a file into the store as a blob, from its start whatever its offset. Where
+    /// the file changes meanwhile, the digest is that of the bytes that were stored.
+    fn import(&self, from: &File) -> Result<Imported, StoreError> {
+        let mut changed = None;
+        for _ in 0..IMPORT_TRIES_MAX {
+            let (digest, size) = crate::hash::file(from).map_err(StoreError::Peer)?;
+            match self.put(Entry::blob(digest), &mut crate::hash::At { file: from, at: 0 }) {
+                Ok(put) => return Ok(Imported { digest, size, put }),
+                Err(error @ StoreError::WrongContent { .. }) => changed = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(changed.unwrap_or(StoreError::Peer(std::io::ErrorKind::Interrupted.into())))
+    }
+
     /// Removes the entry; whether it was there.
     fn remove(&self, entry: Entry) -> Result<bool, StoreError>;
 
@@ -177,7 +206,7 @@ pub trait Store: Send + Sync {
     /// The file whose bytes are exactly the entry's, for a reflink; `None` where there is no such file.
     /// Its content has not been checked.
     fn plain_file(&self, entry: Entry) -> Option<File> {
-        drop(entry);
+        let _none_for = entry;
         None
     }
 }
