@@ -4,11 +4,17 @@
 
 pub mod digests;
 mod hash;
+pub mod journal;
 pub mod local;
+pub mod lock;
+pub mod size;
 pub mod store;
 pub mod tree;
+pub mod uses;
 
 pub use digests::{DigestCache, StatKey};
+pub use journal::{JournalWriter, RunId};
 pub use local::{LocalOptions, LocalStore};
+pub use lock::{KeyLock, Waiting};
 pub use store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, StoreError};
 pub use tree::{Place, capture, is_right, materialise};

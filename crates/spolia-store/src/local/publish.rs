@@ -127,6 +127,15 @@ impl LocalStore {
         self.rename(temp, path)
     }
 
+    /// The same for a file that later runs may append to.
+    pub(crate) fn write_loose(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
+        let temp = self.temp()?;
+        temp.write(content)?;
+        let umask_kept = Mode::from_raw_mode(0o644);
+        rustix::fs::fchmod(&temp.file, umask_kept).map_err(|errno| io("write", &temp.path, errno))?;
+        self.rename(temp, path)
+    }
+
     fn rename(&self, mut temp: Temp<'_>, target: &Path) -> Result<(), StoreError> {
         let mut last = Errno::NOENT;
         for _ in 0..3 {
