@@ -186,15 +186,29 @@ pub(crate) fn drop_bounding_except(keep: u64) -> io::Result<()> {
 
 /// Every signal to its default action, none blocked: what a new program may expect.
 pub(crate) fn default_signals() {
-    // SAFETY: default actions run no code of ours, the set is a live local; signals that cannot be set are skipped.
-    unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+    /// The kernel's `struct sigaction`, larger than any architecture's; all zero it says "default, no flags, no mask".
+    const DEFAULT: [u64; 8] = [0; 8];
+    /// Size of the kernel's signal set.
+    const SET_BYTES: usize = 8;
+    for signal in 1..=64 {
+        // Not by way of libc, which keeps two signals for itself and refuses to reset them when a caller ignored them.
+        // SAFETY: the kernel reads one `sigaction`; a default action runs no code of ours. `SIGKILL` and `SIGSTOP`
+        // are refused, which is no loss.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), ptr::null_mut::<u64>(), SET_BYTES)
+        };
     }
+    let none = [0_u64; 1];
+    // SAFETY: the kernel reads one set of the size passed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            ptr::null_mut::<u64>(),
+            SET_BYTES,
+        )
+    };
 }
 
 /// Marks all descriptors from 3 on close-on-exec and those in `keep` not so.

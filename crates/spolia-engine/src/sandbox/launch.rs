@@ -35,14 +35,16 @@ pub const EXIT_ORPHAN: i32 = 75;
 /// A bug in the sandbox.
 pub const EXIT_BUG: i32 = 70;
 
-/// What root keeps in a sandbox: owning files as root does (`tar` and `install` restore owners, `/usr/sbin` tools drop
-/// to other users), and nothing that reaches beyond the files shown: no mounts, devices, network, modules or handles.
+/// What root keeps in a sandbox: owning files as root does (`tar` and `install` restore owners, `setcap` marks files,
+/// package tools drop to other users), and nothing that reaches beyond the files shown: no mounts, devices, network,
+/// modules or handles. Without `SETFCAP` the kernel would not let it make a user namespace for a sandbox in here.
 const ROOT_KEEPS: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETGID);
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETFCAP);
 
 /// Where programs are looked for if the environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";

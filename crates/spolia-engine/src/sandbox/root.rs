@@ -74,8 +74,13 @@ pub(super) fn build(spec: &SandboxSpec, user_namespace: bool) -> Result<Overlay,
     let root = rustix::fs::open(NEW_ROOT, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .at(Stage::Root, NEW_ROOT)?;
     let mut builder = RootBuilder { spec, user_namespace, root, made: HashSet::new() };
-    builder.show_system()?;
+    builder.show_system(false)?;
     builder.show_private()?;
+    builder.show_system(true)?;
+    builder.hide_own()?;
+    if spec.network {
+        builder.show_resolver()?;
+    }
     builder.make_devices()?;
     builder.show_proc()?;
     let overlay = builder.show_project()?;
@@ -110,16 +115,28 @@ fn make_scratch() -> Result<(), StartError> {
 }
 
 impl RootBuilder<'_> {
-    fn show_system(&mut self) -> Result<(), StartError> {
+    fn show_system(&mut self, of_private: bool) -> Result<(), StartError> {
         let spec = self.spec;
-        for folder in &spec.system {
-            self.show_system_folder(folder.as_path())?;
+        for folder in spec.system.iter().map(Bytes::as_path) {
+            if self.is_in_private(folder) == of_private {
+                self.show_system_folder(folder)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Whether one of the private folders will be shown over or above this path.
+    fn is_in_private(&self, path: &Path) -> bool {
+        let home = self.spec.home.as_path();
+        path.starts_with("/tmp")
+            || path.starts_with("/var/tmp")
+            || (!home.as_os_str().is_empty() && path.starts_with(home))
+    }
+
+    fn hide_own(&mut self) -> Result<(), StartError> {
+        let spec = self.spec;
         let own = [&spec.scratch, &spec.root.host];
-        for folder in own.into_iter().chain(&spec.hidden) {
-            self.hide(folder.as_path())?;
-        }
-        if spec.network { self.show_resolver() } else { Ok(()) }
+        own.into_iter().chain(&spec.hidden).try_for_each(|folder| self.hide(folder.as_path()))
     }
 
     fn show_system_folder(&mut self, folder: &Path) -> Result<(), StartError> {
@@ -257,6 +274,10 @@ impl RootBuilder<'_> {
         let mut dirs: Vec<&Bytes> = project.whole_dirs.iter().collect();
         dirs.sort_unstable();
         for (number, relative) in dirs.into_iter().enumerate() {
+            // A folder in its own upper layer, or copied into itself, has no end.
+            if self.spec.scratch.as_path().starts_with(project.host.as_path().join(relative.as_path())) {
+                return Err(Errno::INVAL).at(Stage::Scratch, self.spec.scratch.as_path());
+            }
             match self.mount_overlay(number, relative, copier.host()) {
                 Ok(()) if overlay == Overlay::NotNeeded => overlay = Overlay::Mounted,
                 Ok(()) => {}
@@ -310,11 +331,11 @@ impl RootBuilder<'_> {
 
     /// Whether a system folder shows the same thing at the same place, and nothing covers it.
     fn is_shown_already(&self, path: &Path) -> bool {
-        let covered = [&self.spec.scratch, &self.spec.root.host, &self.spec.home];
-        let private = [Path::new("/var/tmp")];
-        let mut covers = covered.into_iter().chain(&self.spec.hidden).map(Bytes::as_path).chain(private);
+        let covered = [&self.spec.scratch, &self.spec.root.host];
+        let mut covers = covered.into_iter().chain(&self.spec.hidden).map(Bytes::as_path);
         self.spec.system.iter().any(|system| path.starts_with(system.as_path()))
-            && !covers.any(|cover| !cover.as_os_str().is_empty() && path.starts_with(cover))
+            && !self.is_in_private(path)
+            && !covers.any(|cover| path.starts_with(cover))
             && self.look_up(path, OFlags::empty()).is_ok()
     }
 
