@@ -1,0 +1,425 @@
+//! Builds the file system that a command sees: spec → mounts under `scratch/r`. Knows neither the command nor who
+//! waits for it.
+//!
+//! The scratch folder, while a command runs:
+//!
+//! ```text
+//! r/              the new root's mount point (a tmpfs, in the sandbox's mount namespace only)
+//! tmp/ vartmp/    shown as /tmp and /var/tmp
+//! home/           shown where the spec says
+//! tree/           the project root: copies of single inputs, mount points of whole folders
+//! o/Nu/ o/Nw/     upper and work folder of the overlay on whole folder N
+//! report          written at the end
+//! ```
+//!
+//! All host paths that come from outside reach the kernel either as a descriptor or as one plain argument, never
+//! inside an option string, so that no byte in them has a meaning.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use super::copy::Copier;
+use super::spec::{Bind, Bytes, Overlay, ProjectRoot, SandboxSpec, Stage, StartError};
+use crate::sys;
+
+/// Says at which stage, and about which path, a system call failed.
+pub(super) trait Context<T> {
+    fn at(self, stage: Stage, path: impl AsRef<OsStr>) -> Result<T, StartError>;
+}
+
+impl<T> Context<T> for Result<T, Errno> {
+    fn at(self, stage: Stage, path: impl AsRef<OsStr>) -> Result<T, StartError> {
+        self.map_err(|errno| StartError { stage, errno: errno.raw_os_error(), path: path.as_ref().into() })
+    }
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn at(self, stage: Stage, path: impl AsRef<OsStr>) -> Result<T, StartError> {
+        self.map_err(|error| StartError {
+            stage,
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+            path: path.as_ref().into(),
+        })
+    }
+}
+
+const FOLDER: Mode = Mode::from_raw_mode(0o755);
+/// The new root, relative to the scratch folder, which is the working directory here.
+const NEW_ROOT: &str = "r";
+
+/// The new root under construction.
+pub(super) struct RootBuilder<'a> {
+    spec: &'a SandboxSpec,
+    user_namespace: bool,
+    root: OwnedFd,
+    /// Inside folders known to be there.
+    made: HashSet<Vec<u8>>,
+}
+
+/// Builds the root of `spec` at `scratch/r`; the working directory becomes the scratch folder. For pid 1 of the
+/// sandbox, in a mount namespace of its own.
+pub(super) fn build(spec: &SandboxSpec, user_namespace: bool) -> Result<Overlay, StartError> {
+    rustix::process::umask(Mode::empty());
+    rustix::process::chdir(spec.scratch.as_path()).at(Stage::Scratch, spec.scratch.as_path())?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at(Stage::Root, "/")?;
+    make_scratch()?;
+    let root = rustix::fs::open(NEW_ROOT, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(Stage::Root, NEW_ROOT)?;
+    let mut builder = RootBuilder { spec, user_namespace, root, made: HashSet::new() };
+    builder.show_system(false)?;
+    builder.show_private()?;
+    builder.show_system(true)?;
+    builder.hide_own()?;
+    if spec.network {
+        builder.show_resolver()?;
+    }
+    builder.make_devices()?;
+    builder.show_proc()?;
+    let overlay = builder.show_project()?;
+    builder.show_binds()?;
+    // Nothing that is written beside the private folders stays in memory, because nothing can be.
+    sys::mount_set(&builder.root, sys::MOUNT_RDONLY, false).at(Stage::Root, NEW_ROOT)?;
+    Ok(overlay)
+}
+
+/// Makes `scratch/r` the root of this process and lets go of the host's.
+pub(super) fn enter() -> Result<(), StartError> {
+    rustix::process::chdir(NEW_ROOT).at(Stage::Enter, NEW_ROOT)?;
+    // Both names at once: the old root ends up on top of the new one, and is taken off again.
+    rustix::process::pivot_root(".", ".").at(Stage::Enter, "/")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).at(Stage::Enter, "/")?;
+    rustix::process::chdir("/").at(Stage::Enter, "/")
+}
+
+fn make_scratch() -> Result<(), StartError> {
+    for (name, mode) in [
+        (NEW_ROOT, 0o755),
+        ("tmp", 0o1777),
+        ("vartmp", 0o1777),
+        ("home", 0o755),
+        ("tree", 0o755),
+        ("o", 0o700),
+    ] {
+        rustix::fs::mkdir(name, Mode::from_raw_mode(mode)).at(Stage::Scratch, name)?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("spolia", NEW_ROOT, "tmpfs", flags, c"mode=755,size=4m").at(Stage::Root, NEW_ROOT)
+}
+
+impl RootBuilder<'_> {
+    fn show_system(&mut self, of_private: bool) -> Result<(), StartError> {
+        let spec = self.spec;
+        for folder in spec.system.iter().map(Bytes::as_path) {
+            if self.is_in_private(folder) == of_private {
+                self.show_system_folder(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one of the private folders will be shown over or above this path.
+    fn is_in_private(&self, path: &Path) -> bool {
+        let home = self.spec.home.as_path();
+        path.starts_with("/tmp")
+            || path.starts_with("/var/tmp")
+            || (!home.as_os_str().is_empty() && path.starts_with(home))
+    }
+
+    fn hide_own(&mut self) -> Result<(), StartError> {
+        let spec = self.spec;
+        let own = [&spec.scratch, &spec.root.host];
+        own.into_iter().chain(&spec.hidden).try_for_each(|folder| self.hide(folder.as_path()))
+    }
+
+    fn show_system_folder(&mut self, folder: &Path) -> Result<(), StartError> {
+        let kind = match rustix::fs::lstat(folder) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error).at(Stage::System, folder),
+        };
+        if kind == FileType::Symlink {
+            let target = rustix::fs::readlink(folder, Vec::new()).at(Stage::System, folder)?;
+            let (parent, name) = split(folder);
+            let parent = self.folder(parent, Stage::System)?;
+            return match rustix::fs::symlinkat(target, &parent, name) {
+                Err(Errno::EXIST) => Ok(()),
+                other => other.at(Stage::System, folder),
+            };
+        }
+        self.show(folder, folder, kind == FileType::Directory, false, Stage::System)
+    }
+
+    /// Covers a host folder that a system folder shows.
+    fn hide(&mut self, folder: &Path) -> Result<(), StartError> {
+        let shown = self.spec.system.iter().any(|system| folder.starts_with(system.as_path()));
+        if !shown {
+            return Ok(());
+        }
+        let Ok(at) = self.look_up(folder, OFlags::DIRECTORY) else { return Ok(()) };
+        // A descriptor leads the old mount call past whatever links are in the path.
+        let target = format!("/proc/self/fd/{}", at.as_raw_fd());
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+        rustix::mount::mount("spolia", target, "tmpfs", flags, c"mode=755,size=4k").at(Stage::System, folder)
+    }
+
+    /// Where `/etc/resolv.conf` is a link to a place that is not shown, shows that one file.
+    fn show_resolver(&mut self) -> Result<(), StartError> {
+        let Ok(real) = std::fs::canonicalize("/etc/resolv.conf") else { return Ok(()) };
+        if self.spec.system.iter().any(|system| real.starts_with(system.as_path())) {
+            return Ok(());
+        }
+        self.show(&real, &real, false, false, Stage::System)
+    }
+
+    fn show_private(&mut self) -> Result<(), StartError> {
+        self.show(Path::new("tmp"), Path::new("/tmp"), true, true, Stage::Scratch)?;
+        self.folder(Path::new("/run"), Stage::Root)?;
+        if self.spec.system.iter().any(|system| system.0 == b"/var")
+            && self.look_up(Path::new("/var/tmp"), OFlags::DIRECTORY).is_ok()
+        {
+            self.show(Path::new("vartmp"), Path::new("/var/tmp"), true, true, Stage::Scratch)?;
+        }
+        if self.spec.home.0.is_empty() {
+            return Ok(());
+        }
+        self.show(Path::new("home"), self.spec.home.as_path(), true, true, Stage::Scratch)
+    }
+
+    fn make_devices(&mut self) -> Result<(), StartError> {
+        let dev = self.folder(Path::new("/dev"), Stage::Devices)?;
+        for name in ["null", "zero", "full", "random", "urandom"] {
+            let path = Path::new("/dev").join(name);
+            self.show(&path, &path, false, true, Stage::Devices)?;
+        }
+        let links = [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ];
+        for (name, target) in links {
+            rustix::fs::symlinkat(target, &dev, name).at(Stage::Devices, name)?;
+        }
+        self.folder(Path::new("/dev/shm"), Stage::Devices)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount("spolia", "r/dev/shm", "tmpfs", flags, c"mode=1777")
+            .at(Stage::Devices, "/dev/shm")?;
+        self.folder(Path::new("/dev/pts"), Stage::Devices)?;
+        let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+        let options = c"newinstance,ptmxmode=0666,mode=620";
+        // A build without terminals is still a build.
+        if rustix::mount::mount("spolia", "r/dev/pts", "devpts", flags, options).is_ok() {
+            rustix::fs::symlinkat("pts/ptmx", &dev, "ptmx").at(Stage::Devices, "ptmx")?;
+        }
+        Ok(())
+    }
+
+    fn show_proc(&mut self) -> Result<(), StartError> {
+        self.folder(Path::new("/proc"), Stage::Proc)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        match rustix::mount::mount("spolia", "r/proc", "proc", flags, None) {
+            Ok(()) => {}
+            // Where parts of the host's own are covered, as in containers, the kernel refuses a new one.
+            Err(Errno::PERM) => {
+                return self.show(Path::new("/proc"), Path::new("/proc"), true, true, Stage::Proc);
+            }
+            Err(error) => return Err(error).at(Stage::Proc, "/proc"),
+        }
+        if self.user_namespace {
+            return Ok(());
+        }
+        // Root needs no capability to write there, the files' owner is enough.
+        for name in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"] {
+            let path = Path::new(name);
+            let inside = Path::new(NEW_ROOT).join(&name[1..]);
+            match rustix::fs::lstat(&inside) {
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error).at(Stage::Proc, path),
+                Ok(stat) => {
+                    let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                    self.show(&inside, path, folder, false, Stage::Proc)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show_project(&mut self) -> Result<Overlay, StartError> {
+        let project = &self.spec.root;
+        let host = rustix::fs::open(
+            project.host.as_path(),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .at(Stage::Input, project.host.as_path())?;
+        let tree = rustix::fs::open("tree", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .at(Stage::Scratch, "tree")?;
+        let mut copier = Copier::new(host, tree);
+        copier.copy_all(project)?;
+        self.show(Path::new("tree"), project.inside.as_path(), true, true, Stage::Scratch)?;
+        self.show_whole_dirs(project, &mut copier)
+    }
+
+    fn show_whole_dirs(&mut self, project: &ProjectRoot, copier: &mut Copier) -> Result<Overlay, StartError> {
+        let mut overlay = Overlay::NotNeeded;
+        // An outer folder comes before those in it, which by then are there to be mounted on.
+        let mut dirs: Vec<&Bytes> = project.whole_dirs.iter().collect();
+        dirs.sort_unstable();
+        for (number, relative) in dirs.into_iter().enumerate() {
+            // A folder in its own upper layer, or copied into itself, has no end.
+            if self.spec.scratch.as_path().starts_with(project.host.as_path().join(relative.as_path())) {
+                return Err(Errno::INVAL).at(Stage::Scratch, self.spec.scratch.as_path());
+            }
+            match self.mount_overlay(number, relative, copier.host()) {
+                Ok(()) if overlay == Overlay::NotNeeded => overlay = Overlay::Mounted,
+                Ok(()) => {}
+                Err(error) if error.stage == Stage::WholeDir => {
+                    copier.copy_dir(relative)?;
+                    overlay = Overlay::Refused(error.errno);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(overlay)
+    }
+
+    /// `Stage::WholeDir` in the error: the overlay was refused. Any other stage: the folder could not be opened.
+    fn mount_overlay(&self, number: usize, relative: &Bytes, host: &OwnedFd) -> Result<(), StartError> {
+        let path = relative.as_path();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lower = rustix::fs::openat(host, path, flags, Mode::empty()).at(Stage::Input, path)?;
+        let stat = rustix::fs::fstat(&lower).at(Stage::Input, path)?;
+        let (upper, work) = (format!("o/{number}u"), format!("o/{number}w"));
+        rustix::fs::mkdir(&*upper, Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700))
+            .at(Stage::Scratch, &upper)?;
+        rustix::fs::mkdir(&*work, Mode::from_raw_mode(0o700)).at(Stage::Scratch, &work)?;
+        let inside = join(&self.spec.root.inside.0, &relative.0);
+        let target = Path::new(NEW_ROOT).join(OsStr::from_bytes(&inside[1..]));
+        // Without `redirect_dir` a rename of a folder from below is refused, and programs then copy; a user
+        // namespace has no choice.
+        let rights = if self.user_namespace { "userxattr" } else { "redirect_dir=on" };
+        let layers =
+            format!("lowerdir=/proc/self/fd/{},upperdir={upper},workdir={work},{rights}", lower.as_raw_fd());
+        // `volatile` (Linux 5.10): else the unmount would wait for the host's whole disk to be synchronised.
+        let first = mount_overlay_with(&target, &format!("{layers},volatile"));
+        let mounted = if first == Err(Errno::INVAL) { mount_overlay_with(&target, &layers) } else { first };
+        mounted.at(Stage::WholeDir, path)
+    }
+
+    fn show_binds(&mut self) -> Result<(), StartError> {
+        let mut binds: Vec<&Bind> = self.spec.binds.iter().collect();
+        binds.sort_by(|a, b| a.inside.cmp(&b.inside));
+        for bind in binds {
+            let (host, inside) = (bind.host.as_path(), bind.inside.as_path());
+            if !bind.writable && host == inside && self.is_shown_already(inside) {
+                continue;
+            }
+            let stat = rustix::fs::stat(host).at(Stage::Bind, host)?;
+            let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            self.show(host, inside, folder, bind.writable, Stage::Bind)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a system folder shows the same thing at the same place, and nothing covers it.
+    fn is_shown_already(&self, path: &Path) -> bool {
+        let covered = [&self.spec.scratch, &self.spec.root.host];
+        let mut covers = covered.into_iter().chain(&self.spec.hidden).map(Bytes::as_path);
+        self.spec.system.iter().any(|system| path.starts_with(system.as_path()))
+            && !self.is_in_private(path)
+            && !covers.any(|cover| path.starts_with(cover))
+            && self.look_up(path, OFlags::empty()).is_ok()
+    }
+
+    /// Shows `host` and all that is mounted beneath it at `inside`, for which an empty file or folder is made.
+    fn show(
+        &mut self,
+        host: &Path,
+        inside: &Path,
+        folder: bool,
+        writable: bool,
+        stage: Stage,
+    ) -> Result<(), StartError> {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let tree = rustix::mount::open_tree(CWD, host, flags).at(stage, host)?;
+        if !writable {
+            sys::mount_set(&tree, sys::MOUNT_RDONLY | sys::MOUNT_NOSUID, true).at(stage, host)?;
+        }
+        let target = if folder { self.folder(inside, stage)? } else { self.file(inside, stage)? };
+        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &target, "", both).at(stage, inside)
+    }
+
+    /// An inside path as a descriptor; links in it lead where they will lead the command.
+    fn look_up(&self, inside: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    }
+
+    /// An inside folder, made with its parents if it is not there.
+    fn folder(&mut self, inside: &Path, stage: Stage) -> Result<OwnedFd, StartError> {
+        match self.look_up(inside, OFlags::DIRECTORY) {
+            Err(Errno::NOENT) if self.made.insert(inside.as_os_str().as_bytes().to_vec()) => {}
+            other => return other.at(stage, inside),
+        }
+        let (parent, name) = split(inside);
+        let parent = self.folder(parent, stage)?;
+        rustix::fs::mkdirat(&parent, name, FOLDER).at(stage, inside)?;
+        self.look_up(inside, OFlags::DIRECTORY).at(stage, inside)
+    }
+
+    /// An inside file to mount on, made if it is not there.
+    fn file(&mut self, inside: &Path, stage: Stage) -> Result<OwnedFd, StartError> {
+        match self.look_up(inside, OFlags::empty()) {
+            Err(Errno::NOENT) => {}
+            other => return other.at(stage, inside),
+        }
+        let (parent, name) = split(inside);
+        let parent = self.folder(parent, stage)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        drop(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).at(stage, inside)?);
+        self.look_up(inside, OFlags::empty()).at(stage, inside)
+    }
+}
+
+fn mount_overlay_with(target: &Path, options: &str) -> Result<(), Errno> {
+    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("spolia", target, "overlay", flags, options.as_c_str())
+}
+
+/// Parent and name of an absolute path; the root is its own parent, with an empty name.
+fn split(path: &Path) -> (&Path, &OsStr) {
+    (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default())
+}
+
+fn join(folder: &[u8], relative: &[u8]) -> Vec<u8> {
+    [folder, b"/", relative].concat()
+}
+
+/// Whether an overlay can be mounted with its writable layer in `scratch`, which must be empty. In a mount namespace.
+pub(super) fn try_overlay(scratch: impl AsFd, user_namespace: bool) -> Result<(), Errno> {
+    rustix::process::fchdir(scratch)?;
+    for name in ["lower", "upper", "work", "on"] {
+        rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o700))?;
+    }
+    let rights = if user_namespace { "userxattr" } else { "redirect_dir=on" };
+    let options = format!("lowerdir=lower,upperdir=upper,workdir=work,{rights}");
+    let mounted = mount_overlay_with(Path::new("on"), &options);
+    if mounted.is_ok() {
+        rustix::mount::unmount("on", UnmountFlags::DETACH)?;
+    }
+    for name in ["lower", "upper", "on"] {
+        rustix::fs::unlinkat(CWD, name, AtFlags::REMOVEDIR)?;
+    }
+    mounted
+}

@@ -1,0 +1,116 @@
+//! Removes what a command left in its scratch folder, whatever modes and depths it made. Knows no namespace.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Folders deeper than this are first moved up, so that neither stack nor descriptors run out.
+const DEPTH_MAX: usize = 64;
+
+/// Removes the folder `path` and all in it. Folders that their owner may not read (overlay's work folder has mode 000,
+/// and a command makes what it likes) are made readable first; links are removed, not followed. A folder that is not
+/// there is no error. For the owner of the scratch folder, after the launcher has ended.
+pub fn remove_scratch(path: &Path) -> io::Result<()> {
+    let top = match open(CWD, path) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut remover = Remover { top, moved: 0 };
+    // Each round flattens what was too deep; it moves folders only if it has removed whole levels above them.
+    loop {
+        let moved_before = remover.moved;
+        let top = open(CWD, path)?;
+        remover.empty(top, 0)?;
+        if remover.moved == moved_before {
+            break;
+        }
+    }
+    Ok(rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR)?)
+}
+
+struct Remover {
+    top: OwnedFd,
+    moved: usize,
+}
+
+impl Remover {
+    fn empty(&mut self, folder: OwnedFd, depth: usize) -> Result<(), Errno> {
+        let entries = match Dir::new(folder) {
+            Ok(entries) => entries,
+            Err(error) => return Err(error),
+        };
+        self.empty_entries(entries, depth)
+    }
+
+    fn empty_entries(&mut self, mut entries: Dir, depth: usize) -> Result<(), Errno> {
+        let mut folders: Vec<CString> = Vec::new();
+        let mut names: Vec<CString> = Vec::new();
+        while let Some(entry) = entries.read() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            // Unknown types find out by trying.
+            let list = if entry.file_type() == FileType::Directory { &mut folders } else { &mut names };
+            list.push(name.to_owned());
+        }
+        let folder = entries.fd()?;
+        for name in names {
+            match rustix::fs::unlinkat(folder, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR | Errno::PERM) => folders.push(name),
+                Err(error) => return Err(error),
+            }
+        }
+        for name in folders {
+            self.remove_folder(folder, &name, depth)?;
+        }
+        Ok(())
+    }
+
+    fn remove_folder(&mut self, parent: impl AsFd, name: &CString, depth: usize) -> Result<(), Errno> {
+        // Most are empty or will be; asking costs less than looking.
+        match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS) => {}
+            Err(error) => return Err(error),
+        }
+        let folder = open_any(&parent, name)?;
+        if depth >= DEPTH_MAX {
+            self.moved += 1;
+            return rustix::fs::renameat(&parent, name, &self.top, format!(".deep{}", self.moved));
+        }
+        self.empty(folder, depth + 1)?;
+        rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)
+    }
+}
+
+fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
+}
+
+/// Opens a folder so that its entries can be removed, giving its owner the right to if need be.
+fn open_any(parent: impl AsFd, name: &CString) -> Result<OwnedFd, Errno> {
+    let all = Mode::from_raw_mode(0o700);
+    match open(&parent, name) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(&parent, name, all, AtFlags::empty())?;
+            open(&parent, name)
+        }
+        Ok(folder) => {
+            let stat = rustix::fs::fstat(&folder)?;
+            if stat.st_mode & 0o700 != 0o700 {
+                rustix::fs::fchmod(&folder, all)?;
+            }
+            Ok(folder)
+        }
+        other => other,
+    }
+}
