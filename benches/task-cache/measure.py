@@ -23,10 +23,13 @@ from generate import OUTPUT_BYTES, SHAPES, Shape, commit, delete_outputs, settle
 from install import Missing, say
 
 TIMEOUT_S = 3600
-# A process that a tool leaves behind (a server) is given this long to come to rest; its CPU is the tool's.
+# A process that a tool leaves behind (a server) is given this long to come to rest; its CPU is the tool's. It rests when it
+# uses less than a tenth of a CPU twice in a row: nx's daemon uses a twentieth while nothing at all happens, and waiting
+# longer would charge that to the run.
 REST_MS_MAX = 5000
-REST_WINDOW_MS = 100
-REST_CPU_MS = 1.0
+REST_WINDOW_MS = 150
+REST_CPU_MS = 15.0
+REST_WINDOWS = 2
 
 CASES = {
     "cold": "nothing cached",
@@ -160,11 +163,11 @@ class Account:
     def rest(self) -> None:
         """Waits until the processes left behind are quiet."""
         deadline = time.monotonic() + REST_MS_MAX / 1e3
-        while self.processes() and time.monotonic() < deadline:
+        quiet = 0
+        while quiet < REST_WINDOWS and self.processes() and time.monotonic() < deadline:
             before = self.cpu_ms()
             time.sleep(REST_WINDOW_MS / 1e3)
-            if self.cpu_ms() - before < REST_CPU_MS:
-                return
+            quiet = quiet + 1 if self.cpu_ms() - before < REST_CPU_MS else 0
 
     def peak_kb(self) -> int:
         """The largest memory peak among the processes left behind."""
@@ -434,6 +437,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clean-up below runs
     scratch = options.cache_dir / f"run-{os.getpid()}"
     accounts = Accounts.open()
     samples: list[Sample] = []

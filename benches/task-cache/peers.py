@@ -119,7 +119,8 @@ class Turbo(Tool):
     """turbo starts each task as `npm run build`. npm costs 300 ms a task, which is npm's, not turbo's; so here `npm` is a
     two-line shell script that runs the same command, as `sh -c` does for nx and ninja. `through_npm` uses the real one.
 
-    It has no daemon: since 2.x its flags for one are accepted and do nothing for `turbo run`."""
+    `--skip-infer`: it need not look for another turbo in the workspace first. It has no daemon: since 2.x its flags for
+    one are accepted and do nothing for `turbo run`."""
 
     node: Node = field(kw_only=True)
     through_npm: bool = field(default=False, kw_only=True)
@@ -131,7 +132,7 @@ class Turbo(Tool):
         (tree / "turbo.json").write_text(json.dumps(config, indent=2) + "\n")
 
     def command(self, tree: pathlib.Path, shape: Shape) -> list[str]:
-        return [str(self.node.turbo), "run", "build", f"--concurrency={self.setting.jobs}"]
+        return [str(self.node.turbo), "--skip-infer", "run", "build", f"--concurrency={self.setting.jobs}"]
 
     def environment(self, tree: pathlib.Path) -> dict[str, str]:
         quiet = {
@@ -193,6 +194,8 @@ class Nx(Tool):
         return {
             "NX_DAEMON": "true" if self.daemon else "false",
             "NX_NO_CLOUD": "true",
+            # Otherwise the daemon downloads the newest nx in the background to look for AI agents.
+            "NX_USE_LOCAL": "true",
             "DO_NOT_TRACK": "1",
             "NX_CACHE_DIRECTORY": str(tree / ".nx" / "cache"),
             "NX_WORKSPACE_DATA_DIRECTORY": str(tree / ".nx" / "workspace-data"),

@@ -55,7 +55,7 @@ def matrix(samples: list[dict], rows: list[tuple], tools: list[str]) -> str:
 
 
 def details(samples: list[dict], rows: list[tuple], tools: list[str]) -> str:
-    table = [["case", "tool", "CPU ms", "of it by servers", "wall ms", "largest process MB", "commands run", "runs"]]
+    table = [["case", "tool", "CPU ms", "of it outside the run", "wall ms", "largest process MB", "commands run", "runs"]]
     for case, shape in rows:
         for tool in tools:
             group = select(samples, case, shape, tool)
@@ -64,15 +64,19 @@ def details(samples: list[dict], rows: list[tuple], tools: list[str]) -> str:
             outside = [s["cpu_outside_ms"] for s in group if s["cpu_outside_ms"] is not None]
             ran = in_order(s["ran"] for s in group if s["ran"] is not None)
             wrong = [s["wrong"] for s in group if s["wrong"]]
+            name = f"{CASE_WORDS[case]}, {shape}"
+            if wrong:
+                table.append([name, tool, "", "", "", "", "WRONG: " + wrong[0], str(len(group))])
+                continue
             table.append(
                 [
-                    f"{CASE_WORDS[case]}, {shape}",
+                    name,
                     tool,
                     spread([s["cpu_ms"] for s in group]),
                     f"{statistics.median(outside):.0f}" if outside and max(outside) >= 1 else "",
                     spread([s["wall_ms"] for s in group]),
                     f"{max(s['rss_kb'] for s in group) / 1024:.0f}",
-                    "WRONG: " + wrong[0] if wrong else ", ".join(map(str, ran)),
+                    ", ".join(map(str, ran)),
                     str(len(group)),
                 ]
             )
