@@ -116,7 +116,7 @@ def write_npm_workspace(tree: pathlib.Path, shape: Shape, extra: dict) -> None:
 
 @dataclass(frozen=True)
 class Turbo(Tool):
-    """turbo starts each task as `npm run build`. npm costs 300 ms a task, which is npm's, not turbo's; so here `npm` is a
+    """turbo starts each task as `npm run build`. npm costs hundreds of milliseconds a task, which are npm's, not turbo's; so here `npm` is a
     two-line shell script that runs the same command, as `sh -c` does for nx and ninja. `through_npm` uses the real one.
 
     `--skip-infer`: it need not look for another turbo in the workspace first. It has no daemon: since 2.x its flags for
