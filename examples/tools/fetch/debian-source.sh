@@ -146,11 +146,13 @@ there_version=${archive#"${package}_"}
 there_version=${there_version%.orig.tar.*}
 if [ "$there_version" != "$version" ]; then
     {
-        echo "error: the mirror no longer has $package $version, it has ${there_version:-no archive of it}"
-        echo "hint: to build that one, change in spolia.toml what names $version to:"
-        echo "    version = \"$there_version\""
-        case $digest in SHA256:*) echo "    sha256 = \"${digest#SHA256:}\"" ;; esac
-        echo "    run = \"sh fetch/debian-source.sh $package $there_version …\""
+        echo "error: the mirror does not have $package $version, it has ${there_version:-no archive of it}"
+        [ -z "$there_version" ] || cat <<HINT
+hint: to build that one, change these in spolia.toml, in the step that fetches $package:
+    version = "$there_version"
+    sha256 = "${digest#SHA256:}"
+    run = 'sh fetch/debian-source.sh $package $there_version "\${out}/${file##*/}"'
+HINT
     } >&2
     exit 1
 fi
