@@ -1,1 +1,3 @@
-//! spolia-build
+//! `manifest → graph → keys → schedule → runs → outputs`. Knows the engine, not the command line.
+
+pub mod manifest;
