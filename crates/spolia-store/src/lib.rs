@@ -3,6 +3,7 @@
 //! The contract is the trait [`Store`]; every store passes one suite (`spolia-testing`).
 
 pub mod digests;
+pub mod gc;
 mod hash;
 pub mod journal;
 pub mod local;
@@ -11,6 +12,7 @@ pub mod size;
 pub mod store;
 pub mod tree;
 pub mod uses;
+pub mod verify;
 
 pub use digests::{DigestCache, StatKey};
 pub use journal::{JournalWriter, RunId};

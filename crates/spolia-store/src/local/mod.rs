@@ -58,6 +58,9 @@ use content::Scratch;
 pub(crate) const SMALL_BYTES_MAX: usize = 1 << 20;
 /// How much is read, hashed and written at a time beyond that, bytes.
 pub(crate) const CHUNK_BYTES: usize = 128 << 10;
+/// A blob that is put again is given a new time of change if it is older than this, seconds. Well below
+/// the grace of a collection.
+const KEPT_YOUNG_SECONDS: i64 = 15 * 60;
 /// How many work areas are kept for the next caller.
 const SCRATCH_MAX: usize = 16;
 
@@ -162,11 +165,21 @@ impl LocalStore {
             let text = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache made by spolia.\n";
             self.write_file(&tag, text)?;
         }
+        self.write_format()
+    }
+
+    /// Writes the format file; whether the file system can share bytes.
+    pub(crate) fn write_format(&self) -> Result<bool, StoreError> {
         let reflink = self.probe_reflink()?;
         let word = if reflink { "yes" } else { "no" };
         let text = format!("spolia store {FORMAT_VERSION}\nreflink {word}\n");
         self.write_file(&self.layout.format(), text.as_bytes())?;
         Ok(reflink)
+    }
+
+    /// Whether the format file is there and says what this store is.
+    pub(crate) fn has_sound_format(&self) -> bool {
+        matches!(self.read_format(), Ok(Some(_)))
     }
 
     fn probe_reflink(&self) -> Result<bool, StoreError> {
@@ -241,6 +254,9 @@ impl LocalStore {
                         (Form::Zstd, _) => bytes > 0,
                     };
                     if regular && sound {
+                        if size.is_some() {
+                            self.keep_young(&path, stat.st_mtime);
+                        }
                         return Ok(Some((*form, path, bytes)));
                     }
                 }
@@ -249,6 +265,18 @@ impl LocalStore {
             }
         }
         Ok(None)
+    }
+
+    /// Someone is about to refer to a blob that was there already: a collection that runs meanwhile must
+    /// see it as new. Best effort, since a blob that is lost is a miss.
+    fn keep_young(&self, path: &Path, mtime_s: i64) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let age = now.tv_sec.saturating_sub(mtime_s);
+        if self.writable && !(0..KEPT_YOUNG_SECONDS).contains(&age) {
+            let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+            let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+            let _untouched = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+        }
     }
 
     /// The forms an entry of `space` can have, the likelier first.
@@ -421,6 +449,25 @@ impl LocalStore {
             }
             Err(what) => Err(self.damaged(entry, &path, Some(&file), &what)),
         }
+    }
+
+    /// Checks what an open file of the entry holds; nothing is changed on a difference.
+    pub(crate) fn check_content(
+        &self,
+        entry: Entry,
+        form: Form,
+        file: &File,
+    ) -> Result<(), content::ReadError> {
+        if entry.space == Space::Blob {
+            let mut nowhere = std::io::sink();
+            return self
+                .with_scratch(|scratch| scratch.copy_out(file, form, entry.digest, &mut nowhere))
+                .map(|_| ());
+        }
+        let mut raw = Vec::new();
+        let mut limited = file.take(SEALED_BYTES_MAX + 4096);
+        limited.read_to_end(&mut raw).map_err(content::ReadError::Disk)?;
+        sealed::open(entry, &raw).map(|_| ()).map_err(content::ReadError::Damaged)
     }
 
     fn unreadable(&self, entry: Entry, path: &Path, file: &File, source: std::io::Error) -> StoreError {

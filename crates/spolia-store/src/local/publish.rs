@@ -84,13 +84,17 @@ impl LocalStore {
 
     /// A new file in `tmp/`, mode 0444 less the umask: nobody has a reason to write to it later.
     pub(crate) fn temp(&self) -> Result<Temp<'_>, StoreError> {
+        self.temp_of_mode(0o444)
+    }
+
+    fn temp_of_mode(&self, mode: u32) -> Result<Temp<'_>, StoreError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut made_folder = false;
         let mut path = PathBuf::new();
         for _ in 0..TEMP_NAMES_MAX {
             path = self.layout.tmp().join(temp_name());
             self.step(Step::CreateTemp, &path)?;
-            match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o444)) {
+            match rustix::fs::open(&path, flags, Mode::from_raw_mode(mode)) {
                 Ok(fd) => return Ok(Temp { store: self, path, file: File::from(fd), published: false }),
                 Err(Errno::EXIST | Errno::INTR) => {}
                 Err(Errno::NOENT | Errno::NOTDIR) if !made_folder => {
@@ -129,10 +133,8 @@ impl LocalStore {
 
     /// The same for a file that later runs may append to.
     pub(crate) fn write_loose(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
-        let temp = self.temp()?;
+        let temp = self.temp_of_mode(0o666)?;
         temp.write(content)?;
-        let umask_kept = Mode::from_raw_mode(0o644);
-        rustix::fs::fchmod(&temp.file, umask_kept).map_err(|errno| io("write", &temp.path, errno))?;
         self.rename(temp, path)
     }
 
