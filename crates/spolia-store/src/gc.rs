@@ -18,7 +18,7 @@ use std::time::Duration;
 use spolia_core::{ActionKey, ActionResult, Digest};
 
 use crate::journal;
-use crate::local::{Form, LocalStore, is_alive, names};
+use crate::local::{Form, LocalStore, is_abandoned, names};
 use crate::lock::KeyLock;
 use crate::size;
 use crate::store::{Entry, Space, Store, StoreError};
@@ -28,10 +28,8 @@ use crate::uses::{self, LastUses};
 pub const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Down to this share of the limit, so that the next build does not pass it at once.
 pub const LOW_WATER_PERCENT: u64 = 90;
-/// A temporary file of a process that seems dead goes after this: it may live in another namespace.
-const TEMP_DEAD_AGE: Duration = Duration::from_secs(10 * 60);
-/// Any temporary file goes after this.
-const TEMP_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A lock that nobody holds goes after this.
+const LOCK_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The digest cache of a project that was not built for this long goes.
 const DIGESTS_AGE_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -399,14 +397,12 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
     };
     let mut swept = 0;
     for (name, path) in names(&store.layout.tmp())? {
-        let Some(age) = age(&path) else { continue };
-        let dead = !temp_owner(&name).is_some_and(is_alive);
-        if age > TEMP_AGE_MAX || (dead && age > TEMP_DEAD_AGE) {
+        if age(&path).is_some_and(|age| is_abandoned(&name, age)) {
             swept += u64::from(rustix::fs::unlink(&path).is_ok());
         }
     }
     for (name, path) in names(&store.base().join("locks"))? {
-        let old = age(&path).is_some_and(|age| age > TEMP_AGE_MAX);
+        let old = age(&path).is_some_and(|age| age > LOCK_AGE_MAX);
         // Taking it and letting go removes it; a lock that someone holds stays.
         if old && name != b"gc" && matches!(KeyLock::acquire(&path, &mut |_| false), Ok(Some(_))) {
             swept += 1;
@@ -426,10 +422,6 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
         }
     }
     Ok(swept)
-}
-
-fn temp_owner(name: &[u8]) -> Option<i32> {
-    std::str::from_utf8(name).ok()?.split('-').next()?.parse().ok()
 }
 
 /// Removes every entry, and what runs have noted of their use: `cache clear`. How many, and their bytes.

@@ -2,6 +2,7 @@
 //!
 //! The contract is the trait [`Store`]; every store passes one suite (`spolia-testing`).
 
+pub mod decorate;
 pub mod digests;
 pub mod gc;
 mod hash;
@@ -14,6 +15,7 @@ pub mod tree;
 pub mod uses;
 pub mod verify;
 
+pub use decorate::{Checked, ReadOnly, Tier};
 pub use digests::{DigestCache, StatKey};
 pub use journal::{JournalWriter, RunId};
 pub use local::{LocalOptions, LocalStore};

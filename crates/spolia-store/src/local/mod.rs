@@ -4,7 +4,7 @@
 //! DIR/
 //! ├── CACHEDIR.TAG               tells backup programs to leave it out
 //! └── v1/                        one folder for each version of the layout
-//!     ├── format                 "spolia store 1\nreflink no\n"
+//!     ├── format                 which layout this is, and what its disk can do
 //!     ├── blob/ab/<hex>          content, as it is …
 //!     ├── blob/ab/<hex>.zst      … or as zstd frames
 //!     ├── result/ab/<hex>        a result under a header with a checksum (see `sealed`)
@@ -14,7 +14,8 @@
 //!     ├── size                   how many bytes there were when last counted, and what came since
 //!     └── gc                     when the last collection began
 //!
-//! format = "spolia store " version "\n" "reflink " ("yes" | "no") "\n"
+//! format = "spolia store " version "\n" "reflink " ("yes" | "no") "\n" "sum " hex16 "\n"
+//! hex16  = the first 16 hex digits of BLAKE3 of the lines before
 //! <hex>  = the 64 lower-case digits of the digest; `ab` are its first two
 //! ```
 //!
@@ -49,7 +50,7 @@ use crate::store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, St
 pub use layout::FORMAT_VERSION;
 pub(crate) use layout::{Form, Layout};
 pub use publish::{Faults, Step};
-pub(crate) use publish::{clear_way, is_alive, random, temp_name};
+pub(crate) use publish::{clear_way, is_abandoned, random, temp_name};
 pub use sealed::SEALED_BYTES_MAX;
 
 use content::Scratch;
@@ -133,7 +134,7 @@ impl LocalStore {
     /// Whether the file system can share bytes, by the format file; `None` where that has to be written.
     fn read_format(&self) -> Result<Option<bool>, StoreError> {
         let path = self.layout.format();
-        let mut text = [0u8; 64];
+        let mut text = [0u8; 256];
         let length = match File::open(&path).and_then(|mut file| file.read(&mut text)) {
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -142,13 +143,17 @@ impl LocalStore {
         // A file that a crash left short or garbled is written anew; one that plainly names another
         // version is not ours to touch.
         let text = String::from_utf8_lossy(&text[..length]);
-        let mut lines = text.lines();
+        let Some((lines, sum)) = text.split_once("sum ") else { return Ok(None) };
+        if sum.trim_end() != &Digest::blake3(lines.as_bytes()).to_hex()[..16] {
+            return Ok(None);
+        }
+        let mut lines = lines.lines();
         match lines.next().and_then(|line| line.strip_prefix("spolia store ")) {
             Some(FORMAT_VERSION) => {}
-            Some(found) if !found.is_empty() && found.bytes().all(|byte| byte.is_ascii_digit()) => {
-                return Err(StoreError::Version { path, found: found.to_owned(), known: FORMAT_VERSION });
+            found => {
+                let found = found.unwrap_or("an unknown kind").to_owned();
+                return Err(StoreError::Version { path, found, known: FORMAT_VERSION });
             }
-            _ => return Ok(None),
         }
         Ok(match lines.next() {
             Some("reflink yes") => Some(true),
@@ -172,8 +177,9 @@ impl LocalStore {
     pub(crate) fn write_format(&self) -> Result<bool, StoreError> {
         let reflink = self.probe_reflink()?;
         let word = if reflink { "yes" } else { "no" };
-        let text = format!("spolia store {FORMAT_VERSION}\nreflink {word}\n");
-        self.write_file(&self.layout.format(), text.as_bytes())?;
+        let lines = format!("spolia store {FORMAT_VERSION}\nreflink {word}\n");
+        let sum = &Digest::blake3(lines.as_bytes()).to_hex()[..16];
+        self.write_file(&self.layout.format(), format!("{lines}sum {sum}\n").as_bytes())?;
         Ok(reflink)
     }
 
