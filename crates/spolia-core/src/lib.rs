@@ -7,6 +7,8 @@
 
 pub mod action;
 pub mod codec;
+pub mod conf;
+pub mod diagnostic;
 pub mod digest;
 pub mod elf;
 pub mod event;
@@ -19,6 +21,7 @@ pub mod result;
 pub mod tree;
 
 pub use action::{Action, Command, Guard};
+pub use diagnostic::Diagnostic;
 pub use digest::{Digest, DigestFunction};
 pub use event::{Event, EventKind};
 pub use key::{ActionKey, Explanation, Keyed};
