@@ -7,6 +7,8 @@
 
 pub mod action;
 pub mod codec;
+pub mod conf;
+pub mod diagnostic;
 pub mod digest;
 pub mod elf;
 pub mod event;
@@ -20,6 +22,7 @@ pub mod template;
 pub mod tree;
 
 pub use action::{Action, Command, Guard};
+pub use diagnostic::Diagnostic;
 pub use digest::{Digest, DigestFunction};
 pub use event::{Event, EventKind};
 pub use key::{ActionKey, Explanation, Keyed};
