@@ -1107,7 +1107,7 @@ fn observe_tells_made_files() {
 fn observe_odd_names() {
     let mut stand = Stand::new().observed();
     let long = vec![b'l'; 255];
-    let deep = vec![&long[..]; 10].join(&b'/');
+    let deep = [&long[..]; 10].join(&b'/');
     let mut names: Vec<Vec<u8>> = odd_names();
     names.push(long);
     names.push(deep);

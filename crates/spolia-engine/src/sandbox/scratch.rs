@@ -61,14 +61,7 @@ struct Remover {
 
 impl Remover {
     fn empty(&mut self, folder: OwnedFd, depth: usize) -> Result<(), Errno> {
-        let entries = match Dir::new(folder) {
-            Ok(entries) => entries,
-            Err(error) => return Err(error),
-        };
-        self.empty_entries(entries, depth)
-    }
-
-    fn empty_entries(&mut self, mut entries: Dir, depth: usize) -> Result<(), Errno> {
+        let mut entries = Dir::new(folder)?;
         let mut folders: Vec<CString> = Vec::new();
         let mut names: Vec<CString> = Vec::new();
         while let Some(entry) = entries.read() {
