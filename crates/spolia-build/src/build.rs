@@ -298,6 +298,7 @@ impl<'b> Build<'b> {
                 if !ignore.exists() {
                     std::fs::write(&ignore, "*\n")?;
                 }
+                spolia_engine::sandbox::prepare_scratch_parent(&self.tmp())?;
                 sweep(&self.tmp());
                 Ok(())
             };

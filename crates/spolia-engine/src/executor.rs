@@ -107,7 +107,7 @@ pub enum ExecutorError {
     Sandbox(crate::sandbox::StartError),
     /// The sandbox ended without a report.
     #[error(transparent)]
-    Report(#[from] crate::sandbox::ReportError),
+    Report(#[from] crate::sandbox::ExchangeError),
     /// A file or folder of ours could not be made.
     #[error("cannot prepare `{path}`: {source}")]
     Prepare {

@@ -31,6 +31,7 @@ impl Executor for HostExecutor {
         #[expect(clippy::disallowed_methods, reason = "this is the executor")]
         let mut command = std::process::Command::new(&program);
         command.args(words).current_dir(action.command.folder.under(&places.root)).env_clear();
+        command.stdin(std::process::Stdio::null());
         let home = places.scratch.join("home");
         make_folder(&home)?;
         let tmp = places.scratch.join("tmp");

@@ -45,7 +45,8 @@ pub struct Limits<'l> {
     pub timeout: Option<Duration>,
 }
 
-/// Starts `command` in a process group of its own with pipes for its output, and waits for its end.
+/// Starts `command` in a process group of its own with pipes for its output, and waits for its end. Its
+/// standard input is the caller's to choose.
 ///
 /// # Errors
 /// It could not be started, or the kernel would not let us watch it (it is killed then).
@@ -56,7 +57,7 @@ pub fn run(
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<Ended> {
     use std::os::unix::process::CommandExt as _;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let began = Instant::now();
     let mut child = command.spawn()?;
     let watched = watch(&mut child, began, limits, on_output);

@@ -42,16 +42,11 @@ impl Executor for SandboxExecutor {
         let scratch = places.scratch.join("sandbox");
         let prepare = |path: &Path, source| ExecutorError::Prepare { path: path.to_owned(), source };
         make_private(&scratch).map_err(|source| prepare(&scratch, source))?;
-        let spec = spec(execution, &scratch);
-        let spec_path = places.scratch.join("spec");
-        let encoded = spec.encode().map_err(std::io::Error::other);
-        encoded
-            .and_then(|bytes| std::fs::write(&spec_path, bytes))
-            .map_err(|source| prepare(&spec_path, source))?;
+        let (command, exchange) = sandbox::command(&spec(execution, &scratch))?;
         let limits = Limits { cancel: execution.cancel, timeout: execution.job.timeout };
-        let ended = process::run(sandbox::command(&spec_path), &limits, on_output)
+        let ended = process::run(command, &limits, on_output)
             .map_err(|source| ExecutorError::Start { program: "the sandbox".to_owned(), source })?;
-        let report = sandbox::read_report(&scratch);
+        let report = exchange.report();
         let removed = sandbox::remove_scratch(&scratch);
         if matches!(ended.end, End::Cancelled | End::TimedOut) {
             return Ok(Ran {

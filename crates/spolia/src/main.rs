@@ -19,7 +19,7 @@ fn main() -> std::process::ExitCode {
     // Before anything else: the launcher forks, and nothing may have been started by then.
     if second.as_deref() == Some(std::ffi::OsStr::new(spolia_engine::sandbox::SUBCOMMAND)) {
         let spec = args.next().unwrap_or_default();
-        let code = spolia_engine::sandbox::launch::main(std::path::Path::new(&spec));
+        let code = spolia_engine::sandbox::launch::main(&spec);
         return std::process::ExitCode::from(u8::try_from(code).unwrap_or(70));
     }
     let args = match cli::Args::try_parse() {
