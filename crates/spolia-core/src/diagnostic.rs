@@ -111,6 +111,11 @@ impl Source {
         Position { line: count(line), column: count(column) }
     }
 
+    /// The line of byte `at`, from 1.
+    pub fn line(&self, at: usize) -> u32 {
+        u32::try_from(self.line_at(at)).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// The label for `span` of this text.
     pub fn label(&self, span: Range<usize>, text: impl Into<String>) -> Label {
         let start = self.floor(span.start);
@@ -122,8 +127,8 @@ impl Source {
             start: self.position(start),
             end: self.position(end),
             text: text.into(),
-            first_line: self.line(first).to_owned(),
-            last_line: (last > first).then(|| self.line(last).to_owned()),
+            first_line: self.line_text(first).to_owned(),
+            last_line: (last > first).then(|| self.line_text(last).to_owned()),
         }
     }
 
@@ -131,7 +136,7 @@ impl Source {
         self.starts.partition_point(|start| *start <= at).saturating_sub(1)
     }
 
-    fn line(&self, index: usize) -> &str {
+    fn line_text(&self, index: usize) -> &str {
         let end = self.starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
         let line = &self.text[self.starts[index]..end];
         line.strip_suffix('\r').unwrap_or(line)

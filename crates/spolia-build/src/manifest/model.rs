@@ -1,6 +1,7 @@
 //! The manifest after parsing and checking: plain data, every reference resolved to a name that exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use spolia_core::action::{Mount, Output};
 use spolia_core::glob::PatternList;
@@ -21,6 +22,8 @@ pub struct Manifest {
     pub steps: Vec<Step>,
     /// `[cache]`.
     pub cache: CacheConf,
+    /// Where in `steps` a name is. A manifest made by hand may leave it empty.
+    pub(crate) by_name: HashMap<String, usize>,
 }
 
 /// `[cache]`.
@@ -30,8 +33,10 @@ pub struct CacheConf {
     pub remote: Option<String>,
     /// Bytes above which the store evicts.
     pub max_size_bytes: Option<u64>,
-    /// Files named in diagnostics and `doctor`: where each of these was said.
+    /// Seconds after whose last use a result is evicted.
     pub max_age_s: Option<u64>,
+    /// Bytes for the store and the caches Spolia looks after together.
+    pub budget_bytes: Option<u64>,
 }
 
 /// How a step is carried out.
@@ -50,8 +55,9 @@ pub struct Step {
     pub name: String,
     /// Which file defines it, and where: byte offset, for messages that come later than parsing.
     pub defined: Defined,
-    /// What to do on each platform: `Platform::Any` alone for `platforms = "any"`.
-    pub bodies: BTreeMap<Platform, StepBody>,
+    /// What to do on each platform: `Platform::Any` alone for `platforms = "any"`. Platforms without
+    /// overrides share one body. Empty when the variant leaves none of its platforms.
+    pub bodies: BTreeMap<Platform, Arc<StepBody>>,
 }
 
 /// Where something was written.
@@ -132,6 +138,19 @@ pub struct Source {
 impl Manifest {
     /// The step called `name`.
     pub fn step(&self, name: &str) -> Option<&Step> {
-        self.steps.iter().find(|step| step.name == name)
+        let indexed = self.by_name.get(name).and_then(|at| self.steps.get(*at));
+        match indexed.filter(|step| step.name == name) {
+            Some(step) => Some(step),
+            None => self.steps.iter().find(|step| step.name == name),
+        }
+    }
+
+    /// Every `${platform.KEY}` of `platform` on `host`: the built-in ones, and `[platform."…"]` over them.
+    pub fn vars(&self, platform: &Platform, host: &Platform) -> BTreeMap<String, String> {
+        let mut vars = platform.default_vars(host);
+        if let Some(own) = self.platform_vars.get(platform) {
+            vars.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        vars
     }
 }
