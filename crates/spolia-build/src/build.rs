@@ -441,7 +441,11 @@ impl<'b> Build<'b> {
     fn look_up(&self, id: NodeId, keyable: &Keyable) -> Planned {
         let node = self.graph.node(id);
         let presence = |path: &RelPath| {
-            if keyable.action.inputs.get(path).is_some() { Presence::Absent } else { self.index.presence(path) }
+            if keyable.action.inputs.get(path).is_some() {
+                Presence::Absent
+            } else {
+                self.index.presence(path)
+            }
         };
         let remembered = self.remembered(id);
         if self.options.forced.includes(&node.id.step) {
@@ -511,8 +515,14 @@ impl<'b> Build<'b> {
         let mut outputs: HashMap<NodeId, Arc<Tree>> = HashMap::new();
         let mut nodes = Vec::new();
         for id in &self.selected {
-            let open: Vec<NodeId> =
-                self.graph.node(*id).needs.iter().filter(|need| !outputs.contains_key(need)).copied().collect();
+            let open: Vec<NodeId> = self
+                .graph
+                .node(*id)
+                .needs
+                .iter()
+                .filter(|need| !outputs.contains_key(need))
+                .copied()
+                .collect();
             let planned = if open.is_empty() {
                 match self.key(*id, &outputs) {
                     Ok(keyable) => self.look_up(*id, &keyable),
@@ -613,9 +623,7 @@ impl<'b> Build<'b> {
 
     /// Writes what the next build profits from. None of it can fail the build.
     fn keep(&self, ended: &mut Ended) {
-        if self.state_changed.load(std::sync::atomic::Ordering::Relaxed)
-            && self.make_own_folders().is_ok()
-        {
+        if self.state_changed.load(std::sync::atomic::Ordering::Relaxed) && self.make_own_folders().is_ok() {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = state.save(&self.own().join("state")) {
                 self.warn(format!("cannot write `.spolia/state`: {error}"), None);

@@ -110,9 +110,11 @@ impl<'m> Graph<'m> {
         for (step, platform, body) in &unsorted {
             let all = body.needs.iter().map(|need| {
                 let own = by_id.get(&(need.as_str(), *platform));
-                own.or_else(|| by_id.get(&(need.as_str(), &Platform::Any))).copied().ok_or_else(|| GraphError::NotBuiltFor {
-                    step: StepId { step: step.name.clone(), platform: (*platform).clone() },
-                    need: need.clone(),
+                own.or_else(|| by_id.get(&(need.as_str(), &Platform::Any))).copied().ok_or_else(|| {
+                    GraphError::NotBuiltFor {
+                        step: StepId { step: step.name.clone(), platform: (*platform).clone() },
+                        need: need.clone(),
+                    }
                 })
             });
             needs.push(all.collect::<Result<_, _>>()?);
@@ -216,10 +218,7 @@ fn output_place(id: &StepId, body: &StepBody, manifest: &Manifest) -> Result<Out
 }
 
 /// `${platform.KEY}`: the built-in values under the manifest's.
-pub fn platform_vars(
-    manifest: &Manifest,
-    platform: &Platform,
-) -> std::collections::BTreeMap<String, String> {
+pub fn platform_vars(manifest: &Manifest, platform: &Platform) -> std::collections::BTreeMap<String, String> {
     let mut vars = platform.default_vars(&Platform::host());
     if let Some(own) = manifest.platform_vars.get(platform) {
         vars.extend(own.clone());
@@ -279,7 +278,8 @@ mod tests {
         assert_eq!(order(&[vec![2], vec![], vec![1]]), Ok(vec![1, 2, 0]));
         assert_eq!(order(&[vec![1], vec![2], vec![0]]), Err(vec![0, 1, 2, 0]));
         assert_eq!(order(&[vec![0]]), Err(vec![0, 0]));
-        let chain: Vec<Vec<usize>> = (0..100_000).map(|at| if at == 0 { vec![] } else { vec![at - 1] }).collect();
+        let chain: Vec<Vec<usize>> =
+            (0..100_000).map(|at| if at == 0 { vec![] } else { vec![at - 1] }).collect();
         assert_eq!(order(&chain).unwrap().len(), 100_000);
     }
 }

@@ -112,8 +112,7 @@ impl<'i> Index<'i> {
         // What is left out of a walk is looked for again where it is named.
         let by_path = |a: &Entry, b: &Entry| a.path.cmp(&b.path);
         index.entries.sort_by(by_path);
-        let unseen: Vec<&RelPath> =
-            literals.iter().filter(|path| index.range(path).is_empty()).collect();
+        let unseen: Vec<&RelPath> = literals.iter().filter(|path| index.range(path).is_empty()).collect();
         for path in unseen {
             index.search(path, true)?;
         }
@@ -324,9 +323,11 @@ impl<'i> Index<'i> {
 
     fn whole_folders(&self, list: &PatternList, tree: &Tree) -> Vec<RelPath> {
         let mut whole: Vec<RelPath> = Vec::new();
-        let candidates = list.patterns().iter().filter(|p| !p.is_negated()).filter_map(|p| {
-            p.whole_folder().or_else(|| p.literal())
-        });
+        let candidates = list
+            .patterns()
+            .iter()
+            .filter(|p| !p.is_negated())
+            .filter_map(|p| p.whole_folder().or_else(|| p.literal()));
         for folder in candidates.filter(|folder| !folder.is_root()) {
             let partial = self.partial.range(folder.clone()..).next().is_some_and(|p| p.is_within(folder));
             let all = self.range(folder);
@@ -372,7 +373,10 @@ pub fn changed_since(root: &Path, tree: &Tree, digests: &DigestCache) -> Vec<Rel
     spolia_store::tree::wrong_entries(tree, place, Some(digests)).into_iter().map(|(path, _)| path).collect()
 }
 
-fn open_folder(at: impl rustix::fd::AsFd, path: impl rustix::path::Arg) -> Result<rustix::fd::OwnedFd, Errno> {
+fn open_folder(
+    at: impl rustix::fd::AsFd,
+    path: impl rustix::path::Arg,
+) -> Result<rustix::fd::OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::empty())
 }

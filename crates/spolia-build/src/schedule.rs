@@ -63,7 +63,8 @@ impl Schedule {
         for id in selected.iter().rev() {
             let node = graph.node(*id);
             let after = node.dependants.iter().map(|next| schedule.weights[next.0 as usize]).max();
-            schedule.weights[id.0 as usize] = cost_us(*id).saturating_add(after.unwrap_or(0)).saturating_add(1);
+            schedule.weights[id.0 as usize] =
+                cost_us(*id).saturating_add(after.unwrap_or(0)).saturating_add(1);
             schedule.open_needs[id.0 as usize] = u32::try_from(node.needs.len()).unwrap_or(u32::MAX);
         }
         for id in selected {
@@ -113,9 +114,10 @@ impl Schedule {
 
     /// The ready node to begin next: the one with the longest way to the end whose pool has room.
     pub fn next_ready(&self) -> Option<NodeId> {
-        self.ready.iter().map(|(_, id)| *id).find(|id| {
-            self.pools[id.0 as usize].is_none_or(|pool| self.free[pool] > 0)
-        })
+        self.ready
+            .iter()
+            .map(|(_, id)| *id)
+            .find(|id| self.pools[id.0 as usize].is_none_or(|pool| self.free[pool] > 0))
     }
 
     /// Somebody begins it.

@@ -154,15 +154,13 @@ impl Build<'_> {
             took_token,
         };
         match performed {
-            Performed::Hit(result) => {
-                match self.publish(task.id, &result.outputs, &*self.engine.store) {
-                    Ok(done) => {
-                        finished.outcome = hit(Tier::Local, &result, &done);
-                        finished.result = Some(result);
-                    }
-                    Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+            Performed::Hit(result) => match self.publish(task.id, &result.outputs, &*self.engine.store) {
+                Ok(done) => {
+                    finished.outcome = hit(Tier::Local, &result, &done);
+                    finished.result = Some(result);
                 }
-            }
+                Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+            },
             Performed::Ran(done) => {
                 for message in &done.warnings {
                     self.warn(format!("{}: {message}", node.id), None);
@@ -291,7 +289,9 @@ impl Build<'_> {
         }
         if done.healed.len() > 5 {
             let more = done.healed.len() - 5;
-            self.emit(EventKind::Healed { what: format!("{more} more outputs of {} were put back", node.id) });
+            self.emit(EventKind::Healed {
+                what: format!("{more} more outputs of {} were put back", node.id),
+            });
         }
     }
 
@@ -300,7 +300,10 @@ impl Build<'_> {
         let first = paths.first().map(ToString::to_string).unwrap_or_default();
         let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
         self.warn(
-            format!("step `{}` looked for `{first}`{more}, which it does not declare; its result is not stored", node.id),
+            format!(
+                "step `{}` looked for `{first}`{more}, which it does not declare; its result is not stored",
+                node.id
+            ),
             self.undeclared_hints(id, paths).into_iter().next(),
         );
     }
@@ -319,7 +322,8 @@ impl Build<'_> {
         };
         let names = paths.iter().take(SHOWN).map(|path| format!("\"{}\"", from(path)));
         let names = names.collect::<Vec<_>>().join(", ");
-        let rest = if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
+        let rest =
+            if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
         let defined = &node.step.defined;
         vec![format!(
             "add to `inputs` of `[steps.{}]` ({}:{}): {names}{rest}",

@@ -69,6 +69,5 @@ fn link_mounts(cache: &Path, mounts: &[(String, std::path::PathBuf)]) -> Result<
 }
 
 fn make_folder(path: &Path) -> Result<(), ExecutorError> {
-    std::fs::create_dir_all(path)
-        .map_err(|source| ExecutorError::Prepare { path: path.to_owned(), source })
+    std::fs::create_dir_all(path).map_err(|source| ExecutorError::Prepare { path: path.to_owned(), source })
 }

@@ -171,9 +171,7 @@ impl Engine {
         let performed = loop {
             tries -= 1;
             match self.attempt(request) {
-                Performed::Failed(failure)
-                    if tries > 0 && !failure.cancelled && !failure.sandbox_refused =>
-                {
+                Performed::Failed(failure) if tries > 0 && !failure.cancelled && !failure.sandbox_refused => {
                     continue;
                 }
                 performed => break performed,
@@ -208,11 +206,8 @@ impl Engine {
     }
 
     fn settle(&self, request: &Request<'_>, places: &Places, ran: Ran) -> Performed {
-        let (undeclared, missing): (Vec<_>, Vec<_>) = ran
-            .looked_for
-            .iter()
-            .cloned()
-            .partition(|path| (request.presence)(path) == Presence::Undeclared);
+        let (undeclared, missing): (Vec<_>, Vec<_>) =
+            ran.looked_for.iter().cloned().partition(|path| (request.presence)(path) == Presence::Undeclared);
         if let Some(failure) = failure_of(request, &ran) {
             return Performed::Failed(Failure { undeclared, ..failure });
         }
@@ -263,8 +258,7 @@ impl Engine {
             digest: spolia_core::Digest::blake3(ran.log.as_bytes()),
             size: ran.log.as_bytes().len() as u64,
         });
-        let result =
-            ActionResult { outputs: tree, log, cost: ran.cost, missing, finished_at_us: now_us() };
+        let result = ActionResult { outputs: tree, log, cost: ran.cost, missing, finished_at_us: now_us() };
         if not_stored.is_none() {
             match self.record(request, &result, ran.log.as_bytes()) {
                 Ok(bytes) => stored_bytes += bytes,
@@ -337,9 +331,8 @@ pub fn appeared(result: &ActionResult, presence: &dyn Fn(&RelPath) -> Presence) 
 }
 
 fn failure_of(request: &Request<'_>, ran: &Ran) -> Option<Failure> {
-    let failure = |error: String, exit_code| {
-        Some(Failure { error, exit_code, cost: ran.cost, ..Failure::default() })
-    };
+    let failure =
+        |error: String, exit_code| Some(Failure { error, exit_code, cost: ran.cost, ..Failure::default() });
     match ran.end {
         End::Exited(0) => None,
         End::Exited(code) => failure(format!("it ended with exit code {code}"), Some(code)),

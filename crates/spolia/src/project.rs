@@ -36,9 +36,10 @@ pub(crate) fn find(settings: &Settings) -> Result<(PathBuf, String), Failure> {
         };
         return Ok((folder.to_owned(), name));
     }
-    let cwd = settings.cwd.canonicalize().map_err(|error| {
-        Failure::usage(format!("cannot enter `{}`: {error}", settings.cwd.display()))
-    })?;
+    let cwd = settings
+        .cwd
+        .canonicalize()
+        .map_err(|error| Failure::usage(format!("cannot enter `{}`: {error}", settings.cwd.display())))?;
     for folder in cwd.ancestors() {
         if folder.join(MANIFEST).is_file() {
             return Ok((folder.to_owned(), MANIFEST.to_owned()));

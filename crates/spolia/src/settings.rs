@@ -29,8 +29,15 @@ const NETWORK: &[&str] = &[
     "CARGO_HTTP_CAINFO",
 ];
 /// Variables that toolchain managers go by.
-const TOOLCHAINS: &[&str] =
-    &["RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME", "PYENV_ROOT", "PYENV_VERSION", "GOROOT", "GOTOOLCHAIN"];
+const TOOLCHAINS: &[&str] = &[
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "CARGO_HOME",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "GOROOT",
+    "GOTOOLCHAIN",
+];
 
 /// Everything that comes from outside the command's own arguments.
 #[derive(Clone, Debug)]

@@ -85,8 +85,7 @@ pub(crate) fn build(
         Err(_) => Exit::Usage,
     };
     if let Ok(Ended { summary, .. }) = &ended {
-        recorder
-            .take(EventKind::RunFinished { summary: summary.clone(), exit_code: i32::from(exit.code()) });
+        recorder.take(EventKind::RunFinished { summary: summary.clone(), exit_code: i32::from(exit.code()) });
     }
     recorder.close();
     ended.map_err(|error| failure(&error))?;
@@ -168,8 +167,7 @@ pub(crate) fn failure(error: &BuildError) -> Failure {
 /// Stops the build on the first SIGINT, SIGTERM or SIGHUP; a second SIGINT ends the process.
 pub(crate) fn cancel_on_signals() -> Result<Arc<Cancel>, Failure> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let cannot =
-        |error: std::io::Error| Failure::environment(format!("cannot watch for signals: {error}"));
+    let cannot = |error: std::io::Error| Failure::environment(format!("cannot watch for signals: {error}"));
     let cancel = Arc::new(Cancel::new().map_err(cannot)?);
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(cannot)?;
     let told = Arc::clone(&cancel);

@@ -19,5 +19,9 @@ pub(crate) trait Painter: Send {
 
 /// The painter for these settings.
 pub(crate) fn choose<'s>(settings: &Settings, shell: &'s Shell) -> Box<dyn Painter + 's> {
-    if settings.json { Box::new(json::Json::new(shell)) } else { Box::new(plain::Plain::new(shell, settings)) }
+    if settings.json {
+        Box::new(json::Json::new(shell))
+    } else {
+        Box::new(plain::Plain::new(shell, settings))
+    }
 }
