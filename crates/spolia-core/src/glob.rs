@@ -334,6 +334,25 @@ mod tests {
     }
 
     #[test]
+    fn parents_are_reached_but_nothing_above_the_root() {
+        let check = |text: &str, path: &str, expect: bool| {
+            assert_eq!(list("tools/fio", &[text]).selects(&rel(path)), expect, "{text} {path}");
+        };
+        check("../common.mk", "tools/common.mk", true);
+        check("../../LICENSE", "LICENSE", true);
+        check("../*.mk", "tools/a.mk", true);
+        check("../*.mk", "tools/fio/a.mk", false);
+        check("../../src/**", "src/a/b.c", true);
+        check("a/../b", "tools/fio/b", true);
+        check("./*.c", "tools/fio/x.c", true);
+        check("./*.c", "tools/fio/sub/x.c", false);
+        for text in ["../../../x", "../../../*.c", "../../../x/**", "a/../../../../x"] {
+            let base = rel("tools/fio");
+            assert!(Pattern::parse(text, &base).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn selects_like_the_table_says() {
         let check = |patterns: &[&str], path: &str, expect: bool| {
             assert_eq!(list("", patterns).selects(&rel(path)), expect, "{patterns:?} {path}");
@@ -352,8 +371,8 @@ mod tests {
         check(&["src/**", "!**/*.md", "src/keep.md"], "src/keep.md", true);
         check(&["build*/"], "x/build1/f", true);
         check(&["build*/"], "x/build1", false);
-        check(&["./x*"], "xy", true);
-        check(&["./x*"], "a/xy", false);
+        check(&["/x*"], "xy", true);
+        check(&["/x*"], "a/xy", false);
         check(&["src/*/gen"], "src/a/gen/deep/f", true);
         check(&["\\!x"], "!x", true);
         check(&["a[bc].{h,c}"], "q/ab.h", true);
