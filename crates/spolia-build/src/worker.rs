@@ -424,8 +424,7 @@ impl<'b> Workplace<'b> {
 
     /// On the host the folder has the same path each time, since outputs may embed it; one run at a time.
     fn host_out(&self) -> Result<PathBuf, String> {
-        let id = &self.build.graph.node(self.task.id).id;
-        let folder = self.build.own().join("work").join(&id.step).join(id.platform.to_string());
+        let folder = self.host_folder();
         let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if held.lock.is_none() {
             let cancel = self.build.session.cancel;
@@ -436,6 +435,11 @@ impl<'b> Workplace<'b> {
         spolia_engine::sandbox::remove_scratch(&out)
             .map_err(|error| format!("cannot empty `{}`: {error}", out.display()))?;
         Ok(out)
+    }
+
+    fn host_folder(&self) -> PathBuf {
+        let id = &self.build.graph.node(self.task.id).id;
+        self.build.own().join("work").join(&id.step).join(id.platform.to_string())
     }
 
     fn mounts(&self) -> Result<Vec<(String, PathBuf)>, String> {
@@ -466,7 +470,13 @@ impl<'b> Workplace<'b> {
 
 impl Drop for Workplace<'_> {
     fn drop(&mut self) {
+        let folder = self.host_folder();
         // Kept out of the way: what stays is swept by the next build.
         let _unremoved = spolia_engine::sandbox::remove_scratch(&self.scratch);
+        let held = self.held.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if held.lock.is_some() {
+            // What came out has been published; twice on disk is once too often.
+            let _unremoved = spolia_engine::sandbox::remove_scratch(&folder.join("out"));
+        }
     }
 }

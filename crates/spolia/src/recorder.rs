@@ -33,7 +33,8 @@ impl<'r> Recorder<'r> {
         // What is worth surviving a kill is written at once; the rest of a build is its end.
         let flush = matches!(
             &event.kind,
-            EventKind::RunFinished { .. }
+            EventKind::RunStarted { .. }
+                | EventKind::RunFinished { .. }
                 | EventKind::StepFinished {
                     outcome: spolia_core::event::StepOutcome::Ran { .. }
                         | spolia_core::event::StepOutcome::Failed { .. },
