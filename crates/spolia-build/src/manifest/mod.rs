@@ -15,9 +15,11 @@ pub mod model;
 mod names;
 pub mod parse;
 mod publish;
+mod schema;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use model::*;
 pub use parse::{Files, Request, parse};
+pub use schema::schema;
