@@ -11,6 +11,8 @@ pub mod expand;
 mod fields;
 mod file;
 mod layers;
+#[cfg(test)]
+mod mistakes;
 pub mod model;
 mod names;
 pub mod parse;
