@@ -11,13 +11,17 @@ pub mod expand;
 mod fields;
 mod file;
 mod layers;
+#[cfg(test)]
+mod mistakes;
 pub mod model;
 mod names;
 pub mod parse;
 mod publish;
+mod schema;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use model::*;
 pub use parse::{Files, Request, parse};
+pub use schema::schema;

@@ -41,12 +41,6 @@ fn good_variant(text: &str, variant: Option<&str>) -> Manifest {
     }
 }
 
-fn said(parsed: Parsed) -> String {
-    match parsed {
-        Ok((_, diagnostics)) | Err(diagnostics) => render_all(&diagnostics, Style::Plain),
-    }
-}
-
 fn platform(name: &str) -> Platform {
     name.parse().unwrap()
 }
