@@ -151,7 +151,10 @@ fn texts(root: &Path, mistakes: &mut Vec<String>) -> Done {
         }
         let Ok(text) = std::fs::read_to_string(root.join(name)) else { continue };
         for (number, line) in text.lines().enumerate() {
-            if ["/root/.cargo", "/root/.pyenv", "/work/main", "/work/wt", "/work/shared"].iter().any(|path| line.contains(path)) {
+            if ["/root/.cargo", "/root/.pyenv", "/work/main", "/work/wt", "/work/shared"]
+                .iter()
+                .any(|path| line.contains(path))
+            {
                 mistakes.push(format!("{name}:{}: a path of one machine", number + 1));
             }
             if line.ends_with(' ') || line.ends_with('\t') {

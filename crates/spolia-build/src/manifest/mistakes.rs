@@ -18,14 +18,17 @@ fn check(files: &[(&str, &str)], variant: Option<&str>, expect: &str) {
 #[test]
 fn unknown_need() {
     check(
-        &[("spolia.toml", r#"[steps.build_lib]
+        &[(
+            "spolia.toml",
+            r#"[steps.build_lib]
 run = "x"
 outputs = []
 [steps.test]
 run = "x"
 needs = ["build-lib"]
 outputs = []
-"#)],
+"#,
+        )],
         None,
         r#"
 error: step `test` needs `build-lib`, which is not defined
@@ -41,11 +44,14 @@ hint: a step named `build_lib` exists
 #[test]
 fn unknown_need_without_near() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = []
 needs = ["zzzzzz"]
-"#)],
+"#,
+        )],
         None,
         r#"
 error: step `a` needs `zzzzzz`, which is not defined
@@ -60,7 +66,9 @@ error: step `a` needs `zzzzzz`, which is not defined
 #[test]
 fn cycle() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 needs = ["b"]
 outputs = []
@@ -74,7 +82,8 @@ outputs = []
 run = "x"
 needs = ["a", "c"]
 outputs = []
-"#)],
+"#,
+        )],
         None,
         r#"
 error: steps need each other: `a` → `b` → `c` → `a`
@@ -101,7 +110,9 @@ error: step `c` needs itself
 #[test]
 fn unknown_keys() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 output = []
 outputs = []
@@ -109,7 +120,8 @@ frobnicate = 1
 [project]
 platform = []
 [stesp]
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `output` is not a key of step `a`
@@ -146,13 +158,16 @@ hint: did you mean `steps`?
 #[test]
 fn no_run_no_outputs() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 inputs = ["x"]
 [steps.b]
 run = "x"
 [steps.b.platform."linux/amd64"]
 network = true
-"#)],
+"#,
+        )],
         None,
         r#"
 error: step `a` has no `run`
@@ -181,7 +196,9 @@ hint: write `outputs = []` for a check
 #[test]
 fn empty_runs() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = " "
 outputs = []
 [steps.b]
@@ -193,7 +210,8 @@ outputs = []
 [steps.d]
 run = 7
 outputs = []
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `run` is empty
@@ -226,7 +244,9 @@ error: `run` must be a string or a list of strings, not an integer
 #[test]
 fn names() {
     check(
-        &[("spolia.toml", r#"[steps.".a"]
+        &[(
+            "spolia.toml",
+            r#"[steps.".a"]
 run = "x"
 outputs = []
 [steps."b c"]
@@ -236,7 +256,8 @@ env = { "1X" = "1", "A-B" = "2" }
 pass-env = ["A=B"]
 [pools]
 "-p" = 1
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `.a` is not a name for a step
@@ -287,10 +308,13 @@ hint: use letters, digits, `.`, `_` and `-`, with a letter, a digit or `_` first
 #[test]
 fn bad_outputs() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = ["/abs", "../up", "a/../b", ".", "lib", "lib/x.so", "y", "y", "x${platform}", 5, { allow-empty = true }, { path = "z", empty = true }]
-"#)],
+"#,
+        )],
         None,
         r#"
 error: output `/abs` is absolute
@@ -365,7 +389,9 @@ hint: its keys are `path`, `allow-empty` and `any-machine`
 #[test]
 fn bad_source() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = ["x", "y"]
 source = { name = "n", version = "1", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
@@ -373,7 +399,8 @@ source = { name = "n", version = "1", sha256 = "00000000000000000000000000000000
 run = "x"
 outputs = ["x"]
 source = { name = "", sha256 = "123", licence = "MIT", license = "MIT" }
-"#)],
+"#,
+        )],
         None,
         r#"
 error: step `a` fetches a source, so it must have one output
@@ -415,7 +442,9 @@ error: `licence` and `license` are the same key
 #[test]
 fn bad_to() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = ["x"]
 to = "/abs"
@@ -441,7 +470,8 @@ outputs = ["x"]
 to = "b/${platform.up}"
 [platform."linux/amd64"]
 up = "../../.."
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `to` must be relative, not `/abs`
@@ -490,13 +520,16 @@ hint: it is relative to this file
 #[test]
 fn same_file_twice() {
     check(
-        &[("spolia.toml", r#"[project]
+        &[(
+            "spolia.toml",
+            r#"[project]
 platforms = ["linux/amd64", "linux/arm64"]
 [steps.a]
 run = "x"
 outputs = ["x", "y"]
 to = "bin"
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `a` (linux/amd64) and `a` (linux/arm64) both publish `bin/x`
@@ -512,7 +545,9 @@ hint: put `${platform}` into `to`
 #[test]
 fn same_file_from_two_steps() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = ["x"]
 to = "bin"
@@ -520,7 +555,8 @@ to = "bin"
 run = "x"
 outputs = ["bin"]
 to = "."
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `a` (linux/amd64) and `b` (linux/amd64) both publish `bin` and `bin/x` in it
@@ -538,7 +574,9 @@ error: `a` (linux/amd64) and `b` (linux/amd64) both publish `bin` and `bin/x` in
 #[test]
 fn placeholders() {
     check(
-        &[("spolia.toml", r#"[project]
+        &[(
+            "spolia.toml",
+            r#"[project]
 platforms = ["linux/amd64", "linux/arm64"]
 [steps.a]
 run = "${platform.cx} ${platform.typooo} ${step.b}"
@@ -558,7 +596,8 @@ platforms = "any"
 outputs = []
 [platform."linux/amd64"]
 typooo = "1"
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `${platform.cx}` has no value for `linux/amd64` and `linux/arm64`
@@ -633,7 +672,9 @@ hint: a step with `platforms = "any"` has no platform to take it from
 #[test]
 fn platforms() {
     check(
-        &[("spolia.toml", r#"[project]
+        &[(
+            "spolia.toml",
+            r#"[project]
 platforms = ["linux/amd64", "any", "Linux", "linux/arm46", "linux/amd64"]
 [platform."linux/arm64"]
 x = "1"
@@ -659,7 +700,8 @@ run = "y"
 run = "x"
 outputs = []
 platforms = 5
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `any` cannot stand in a list of platforms
@@ -733,7 +775,9 @@ error: `platforms` must be `"any"` or a list of platforms, not an integer
 #[test]
 fn needs_across_platforms() {
     check(
-        &[("spolia.toml", r#"[project]
+        &[(
+            "spolia.toml",
+            r#"[project]
 platforms = ["linux/amd64", "linux/arm64"]
 [steps.all]
 run = "x"
@@ -752,7 +796,8 @@ outputs = []
 run = "x"
 platforms = "any"
 outputs = []
-"#)],
+"#,
+        )],
         None,
         r#"
 error: step `all` needs `one` for `linux/arm64`, which it is not built for
@@ -775,7 +820,9 @@ hint: take `platforms = "any"` from `once`, or give it to `all`
 #[test]
 fn warnings() {
     check(
-        &[("spolia.toml", r#"[pools]
+        &[(
+            "spolia.toml",
+            r#"[pools]
 link = 2
 [steps.a]
 run = "x"
@@ -788,7 +835,8 @@ outputs = []
 run = "x"
 inputs = ["x", "!x/y", "x"]
 outputs = []
-"#)],
+"#,
+        )],
         None,
         r#"
 warning: no step runs in pool `link`
@@ -827,7 +875,9 @@ warning: `B` is in `pass-env` twice
 #[test]
 fn pools() {
     check(
-        &[("spolia.toml", r#"[pools]
+        &[(
+            "spolia.toml",
+            r#"[pools]
 link = 2
 zero = 0
 many = "x"
@@ -847,7 +897,8 @@ outputs = []
 run = "x"
 pool = "many"
 outputs = []
-"#)],
+"#,
+        )],
         None,
         r#"
 warning: no step runs in pool `link`
@@ -888,11 +939,14 @@ hint: `net = 1` below `[pools]` runs one at a time
 #[test]
 fn mounts() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = []
 mounts = [{ id = "c", path = "cache" }, { id = "d", path = "/a/../b" }, { path = "/x" }, { id = "e", path = "/e", sharing = "lock", scope = "all" }, { id = "f", path = "/f" }, { id = "f", path = "/g" }, "h"]
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `cache` is not the absolute path of a folder
@@ -945,7 +999,9 @@ error: an item of `mounts` must be a table, not a string
 #[test]
 fn values() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = []
 timeout = "soon"
@@ -961,7 +1017,8 @@ needs = [[]]
 [cache]
 max-size = "20"
 max-age = "0s"
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `timeout` must be a duration, not `soon`
@@ -1046,11 +1103,14 @@ hint: write it as `500ms`, `30s`, `1h30m` or `7d`
 #[test]
 fn inputs() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = []
 inputs = ["", "../x", "/etc/passwd", "a[b", "a{b", "ok/**"]
-"#)],
+"#,
+        )],
         None,
         r#"
 error: an empty pattern selects nothing
@@ -1089,11 +1149,14 @@ error: `a{b` has a `{` that is not closed
 #[test]
 fn containers() {
     check(
-        &[("spolia.toml", r#"[steps.image]
+        &[(
+            "spolia.toml",
+            r#"[steps.image]
 dockerfile = "Dockerfile"
 contexts = { tools = "step:fio" }
 export = "local:dist"
-"#)],
+"#,
+        )],
         None,
         r#"
 error: step `image` is a container step, and those are not in this version
@@ -1109,14 +1172,17 @@ hint: call the container tool in `run`, with `engine = "host"`
 #[test]
 fn syntax() {
     check(
-        &[("spolia.toml", r#"[project
+        &[(
+            "spolia.toml",
+            r#"[project
 name = "x"
 [steps.a]
 run = 
 outputs = []
 needs = ["nothing"]
 run = "y"
-"#)],
+"#,
+        )],
         None,
         r#"
 error: not valid TOML: unclosed table, expected `]`
@@ -1143,11 +1209,14 @@ error: not valid TOML: duplicate key
 #[test]
 fn unknown_variant() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = []
 [variant.dev]
-"#)],
+"#,
+        )],
         Some("dve"),
         r#"
 error: no variant is called `dve`
@@ -1159,10 +1228,13 @@ hint: did you mean `dev`?
 #[test]
 fn unknown_variant_among_none() {
     check(
-        &[("spolia.toml", r#"[steps.a]
+        &[(
+            "spolia.toml",
+            r#"[steps.a]
 run = "x"
 outputs = []
-"#)],
+"#,
+        )],
         Some("dev"),
         r#"
 error: no variant is called `dev`
@@ -1174,7 +1246,9 @@ hint: the manifest has none: add a table `[variant.NAME]`
 #[test]
 fn variants() {
     check(
-        &[("spolia.toml", r#"[project]
+        &[(
+            "spolia.toml",
+            r#"[project]
 platforms = ["linux/amd64"]
 [steps.a]
 run = "x"
@@ -1186,7 +1260,8 @@ steps.b.run = "y"
 steps.a.needs = ["zz"]
 steps.a.platforms = "any"
 speed = 1
-"#)],
+"#,
+        )],
         None,
         r#"
 error: `A B` is not a name for a variable
@@ -1235,24 +1310,37 @@ hint: its keys are `env`, `platforms` and `steps`
 #[test]
 fn includes() {
     check(
-        &[("spolia.toml", r#"include = ["sub/a.toml", "sub/a.toml", "gone.toml", "../up.toml", "/abs.toml"]
+        &[
+            (
+                "spolia.toml",
+                r#"include = ["sub/a.toml", "sub/a.toml", "gone.toml", "../up.toml", "/abs.toml"]
 [steps.a]
 run = "x"
 outputs = []
-"#), ("sub/a.toml", r#"include = ["../spolia.toml", "b.toml"]
+"#,
+            ),
+            (
+                "sub/a.toml",
+                r#"include = ["../spolia.toml", "b.toml"]
 [project]
 name = "x"
 [pools]
 p = 1
 [oops]
-"#), ("sub/b.toml", r#"[steps.a]
+"#,
+            ),
+            (
+                "sub/b.toml",
+                r#"[steps.a]
 run = "y"
 outputs = []
 [pools]
 p = 2
 [platform."linux/amd64"]
 x = "1"
-"#)],
+"#,
+            ),
+        ],
         None,
         r#"
 error: `sub/a.toml` is included twice
@@ -1307,14 +1395,23 @@ hint: its keys are `include`, `platform`, `pools` and `steps`
 #[test]
 fn mistakes_in_all_files() {
     check(
-        &[("spolia.toml", r#"include = ["b.toml"]
+        &[
+            (
+                "spolia.toml",
+                r#"include = ["b.toml"]
 [steps.a]
 run = 1
 outputs = []
-"#), ("b.toml", r#"[steps.b]
+"#,
+            ),
+            (
+                "b.toml",
+                r#"[steps.b]
 run = 1
 outputs = []
-"#)],
+"#,
+            ),
+        ],
         None,
         r#"
 error: `run` must be a string or a list of strings, not an integer
@@ -1335,7 +1432,10 @@ error: `run` must be a string or a list of strings, not an integer
 #[test]
 fn defined_twice() {
     check(
-        &[("spolia.toml", r#"include = ["sub/b.toml"]
+        &[
+            (
+                "spolia.toml",
+                r#"include = ["sub/b.toml"]
 [pools]
 p = 1
 [platform."linux/amd64"]
@@ -1344,7 +1444,11 @@ x = "1"
 run = "x"
 pool = "p"
 outputs = []
-"#), ("sub/b.toml", r#"[steps.a]
+"#,
+            ),
+            (
+                "sub/b.toml",
+                r#"[steps.a]
 run = "y"
 outputs = []
 [pools]
@@ -1352,7 +1456,9 @@ p = 2
 [platform."linux/amd64"]
 x = "1"
 y = "2"
-"#)],
+"#,
+            ),
+        ],
         None,
         r#"
 error: step `a` is defined twice
