@@ -51,6 +51,24 @@ impl Digest {
         Self::new(DigestFunction::Sha256, sha2::Sha256::digest(data).into())
     }
 
+    /// The SHA-256 digest of all that `reader` gives.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn sha256_of(reader: &mut dyn std::io::Read) -> std::io::Result<Self> {
+        use sha2::Digest as _;
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(Self::new(DigestFunction::Sha256, hasher.finalize().into())),
+                Ok(length) => hasher.update(&buffer[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Which function made it.
     pub fn function(&self) -> DigestFunction {
         self.function

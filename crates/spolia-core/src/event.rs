@@ -99,6 +99,9 @@ pub enum StepOutcome {
         miss: Option<MissReason>,
         /// In a sentence.
         error: String,
+        /// What to do about it.
+        #[serde(default)]
+        hints: Vec<String>,
         /// What it cost until then.
         cost: Cost,
         /// The exit code, where there was one.

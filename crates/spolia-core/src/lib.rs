@@ -18,6 +18,7 @@ pub mod miss;
 pub mod path;
 pub mod platform;
 pub mod result;
+pub mod template;
 pub mod tree;
 
 pub use action::{Action, Command, Guard};

@@ -15,7 +15,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use spolia_engine::sandbox::{
-    self, Bind, Bytes, End, Observe, Overlay, ProjectRoot, Report, SandboxSpec, Stage, StartError,
+    self, Bind, Bytes, End, Exchange, ExchangeError, Observe, Overlay, ProjectRoot, Report, SandboxSpec,
+    Stage, StartError,
 };
 
 const TESTS: &[(&str, fn())] = &[
@@ -53,6 +54,8 @@ const TESTS: &[(&str, fn())] = &[
     ("killed_launcher_takes_all_with_it", killed_launcher_takes_all_with_it),
     ("dead_caller_takes_all_with_it", dead_caller_takes_all_with_it),
     ("bad_spec_has_no_report", bad_spec_has_no_report),
+    ("missing_scratch", missing_scratch),
+    ("many_files_are_staged", many_files_are_staged),
     ("scratch_with_odd_modes_is_removed", scratch_with_odd_modes_is_removed),
     ("observe_finds_missing_files", observe_finds_missing_files),
     ("observe_follows_links_and_folders", observe_follows_links_and_folders),
@@ -72,8 +75,8 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     match args.first().map(|arg| arg.as_bytes()) {
         Some(b"__sandbox") => {
-            let spec = args.get(1).map(Path::new).unwrap_or(Path::new(""));
-            return ExitCode::from(sandbox::launch::main(spec) as u8);
+            let argument = args.get(1).map_or(OsStr::new(""), |arg| arg);
+            return ExitCode::from(sandbox::launch::main(argument) as u8);
         }
         Some(b"__look") => return look(&args[1..]),
         Some(b"__caller") => return caller(Path::new(&args[1])),
@@ -206,23 +209,22 @@ impl Stand {
         self
     }
 
-    fn start(&self, argv: &[&str]) -> std::process::Child {
+    fn start(&self, argv: &[&str]) -> (std::process::Child, Exchange) {
         let mut spec = self.spec.clone();
         spec.argv = argv.iter().map(Bytes::from).collect();
-        let file = self.path("spec");
-        fs::write(&file, spec.encode().unwrap()).unwrap();
-        let mut command = sandbox::command(&file);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        start(&spec)
     }
 
     fn run(&self, argv: &[&str]) -> Ran {
         let scratch = self.path("scratch");
         sandbox::remove_scratch(&scratch).unwrap();
         fs::create_dir(&scratch).unwrap();
-        let output = self.start(argv).wait_with_output().unwrap();
+        let (child, exchange) = self.start(argv);
+        let output = child.wait_with_output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let report = sandbox::read_report(&scratch)
+        let report = exchange
+            .report()
             .unwrap_or_else(|error| panic!("{error}: {:?} {stdout} {stderr}", output.status));
         assert_eq!(output.status.code(), Some(0), "{report:?} {stderr}");
         Ran { report, stdout, stderr }
@@ -231,6 +233,12 @@ impl Stand {
     fn sh(&self, script: &str) -> Ran {
         self.run(&["/bin/sh", "-euc", script])
     }
+}
+
+fn start(spec: &SandboxSpec) -> (std::process::Child, Exchange) {
+    let (mut command, exchange) = sandbox::command(spec).unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (child, exchange)
 }
 
 impl Drop for Stand {
@@ -348,9 +356,9 @@ fn odd_names_work_everywhere() {
         stand.spec.root.host = Bytes::from(&project);
         stand.spec.scratch = Bytes::from(&scratch);
         stand.spec.root.whole_dirs = vec![Bytes::from("dir")];
-        let status = stand.start(&["/bin/sh", "-euc", "cat dir/f > dir/g"]).wait().unwrap();
-        assert!(status.success());
-        let report = sandbox::read_report(&scratch).unwrap();
+        let (mut child, exchange) = stand.start(&["/bin/sh", "-euc", "cat dir/f > dir/g"]);
+        assert!(child.wait().unwrap().success());
+        let report = exchange.report().unwrap();
         assert_eq!((report.end, report.overlay), (End::Exited(0), Overlay::Mounted), "{project:?}");
         sandbox::remove_scratch(&scratch).unwrap();
     }
@@ -451,10 +459,9 @@ fn whole_folders_are_copied_without_overlay() {
     spec.caller_pid = 0;
     fs::write(stand.path("out/spec"), spec.encode().unwrap()).unwrap();
     stand.spec.binds.push(Bind { host: exe, inside: Bytes::from("/spolia/exe"), writable: false });
-    let ran = stand.sh("mkdir work/scratch; /spolia/exe __sandbox /spolia/out/spec
-         cp work/scratch/report /spolia/out/report");
+    let ran = stand.sh("mkdir work/scratch; /spolia/exe __sandbox - <> /spolia/out/spec");
     let ran = ran.ok();
-    let report = Report::decode(&fs::read(stand.path("out/report")).unwrap()).unwrap();
+    let report = Report::decode(&fs::read(stand.path("out/spec")).unwrap()).unwrap();
     assert_eq!(report.end, End::Exited(0), "{}", ran.stderr);
     assert!(matches!(report.overlay, Overlay::Refused(_)), "{report:?}");
     assert!(ran.stdout.contains("src/a b\n") && ran.stdout.ends_with("y750\n"), "{}", ran.stdout);
@@ -541,7 +548,8 @@ fn private_folders_are_private() {
     let stand = Stand::new();
     let marker = format!("spolia-private-{}", std::process::id());
     let ran = stand.sh(&format!(
-        "for d in /tmp /var/tmp /spolia/home; do test -z \"$(ls -A $d)\"; echo x > $d/{marker}; done
+        "for d in /tmp /var/tmp /spolia/home; do test -z \"$(ls -A $d)\"; done
+         for d in /tmp /var/tmp /spolia/home; do echo x > $d/{marker}; done
          stat -c %a /tmp /var/tmp; stat -f -c %T /tmp"
     ));
     let ran = ran.ok();
@@ -568,7 +576,7 @@ fn project_in_a_system_folder_is_covered() {
         here.display()
     ));
     let ran = ran.ok();
-    assert_eq!(ran.stdout, "hidden\nout\nproject\nscratch\nshown\nspec\nxhidden:\n\nproject:\n\nscratch:\nx");
+    assert_eq!(ran.stdout, "hidden\nout\nproject\nscratch\nshown\nxhidden:\n\nproject:\n\nscratch:\nx");
 }
 
 fn devices_work() {
@@ -798,11 +806,11 @@ fn cost_counts_orphans() {
 }
 
 /// Starts a sandbox whose command shows signs of life in the output folder; gives back its launcher.
-fn start_living(stand: &Stand) -> std::process::Child {
-    let child =
+fn start_living(stand: &Stand) -> (std::process::Child, Exchange) {
+    let started =
         stand.start(&["/bin/sh", "-c", "while :; do date +%s%N > /spolia/out/beat; sleep 0.01; done"]);
     wait_for(|| fs::read(stand.path("out/beat")).is_ok_and(|beat| !beat.is_empty()));
-    child
+    started
 }
 
 fn wait_for(mut done: impl FnMut() -> bool) {
@@ -825,13 +833,13 @@ fn assert_no_beat(stand: &Stand) {
 fn killed_launcher_takes_all_with_it() {
     for signal in [rustix::process::Signal::KILL, rustix::process::Signal::TERM] {
         let stand = Stand::new().observed();
-        let mut child = start_living(&stand);
+        let (mut child, exchange) = start_living(&stand);
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, signal).unwrap();
         child.wait().unwrap();
         assert_no_beat(&stand);
-        let report = sandbox::read_report(&stand.path("scratch"));
-        assert!(matches!(report, Err(sandbox::ReportError::Missing { .. })), "{report:?}");
+        let report = exchange.report();
+        assert!(matches!(report, Err(ExchangeError::NoReport)), "{report:?}");
     }
 }
 
@@ -839,11 +847,8 @@ fn killed_launcher_takes_all_with_it() {
 fn caller(stand: &Path) -> ExitCode {
     let mut spec = SandboxSpec::decode(&fs::read(stand.join("spec")).unwrap()).unwrap();
     spec.caller_pid = std::process::id();
-    fs::write(stand.join("spec"), spec.encode().unwrap()).unwrap();
-    let stand = stand.to_path_buf();
-    let child =
-        std::thread::spawn(move || sandbox::command(&stand.join("spec")).spawn().unwrap()).join().unwrap();
-    drop(child.wait_with_output());
+    let (mut child, _exchange) = std::thread::spawn(move || start(&spec)).join().unwrap();
+    drop(child.wait());
     ExitCode::SUCCESS
 }
 
@@ -865,7 +870,7 @@ fn dead_caller_takes_all_with_it() {
     // A launcher that starts when its caller has gone does nothing.
     let mut stand = Stand::new();
     stand.spec.caller_pid = 1;
-    let status = stand.start(&["/bin/true"]).wait().unwrap();
+    let status = stand.start(&["/bin/true"]).0.wait().unwrap();
     assert_eq!(status.code(), Some(sandbox::launch::EXIT_ORPHAN));
 }
 
@@ -873,13 +878,69 @@ fn bad_spec_has_no_report() {
     let stand = Stand::new();
     for content in [&b""[..], b"spolsbx\x02", b"spolsbx\x01\xff\xff\xff"] {
         fs::write(stand.path("spec"), content).unwrap();
-        let status = sandbox::command(&stand.path("spec")).status().unwrap();
+        let input = fs::File::options().read(true).write(true).open(stand.path("spec")).unwrap();
+        let status = sandbox::command(&stand.spec).unwrap().0.stdin(input).status().unwrap();
         assert_eq!(status.code(), Some(sandbox::launch::EXIT_BAD_SPEC));
     }
+    let (_, exchange) = sandbox::command(&stand.spec).unwrap();
+    assert!(matches!(exchange.report(), Err(ExchangeError::NoReport)), "nothing ran");
+}
+
+fn missing_scratch() {
     let mut stand = Stand::new();
     stand.spec.scratch = Bytes::from("/no/such/scratch");
-    let status = stand.start(&["/bin/true"]).wait().unwrap();
-    assert_eq!(status.code(), Some(sandbox::launch::EXIT_NO_REPORT));
+    let error = stand.sh("true").not_started();
+    let expect =
+        StartError { stage: Stage::Scratch, errno: libc::ENOENT, path: Bytes::from("/no/such/scratch") };
+    assert_eq!(error, expect);
+    // Not empty: someone else's, perhaps.
+    let stand = Stand::new();
+    fs::create_dir(stand.path("scratch/tmp")).unwrap();
+    let (mut child, exchange) = stand.start(&["/bin/true"]);
+    child.wait().unwrap();
+    let End::NotStarted(error) = exchange.report().unwrap().end else { panic!() };
+    assert_eq!((error.stage, error.errno), (Stage::Scratch, libc::EEXIST));
+    // Where it would be in itself.
+    let stand = Stand::new().declared(&[], &["src"]);
+    let mut spec = stand.spec.clone();
+    spec.scratch = Bytes::from(&stand.path("project/src/scratch"));
+    fs::create_dir_all(spec.scratch.as_path()).unwrap();
+    let (mut child, exchange) = start(&spec);
+    child.wait().unwrap();
+    let End::NotStarted(error) = exchange.report().unwrap().end else { panic!() };
+    assert_eq!((error.stage, error.errno), (Stage::Scratch, libc::EINVAL));
+    sandbox::remove_scratch(spec.scratch.as_path()).unwrap();
+}
+
+/// Enough single files to be staged in memory: some large, a link, an odd name, in folders.
+fn many_files_are_staged() {
+    let mut stand = Stand::new().declared(&["link", "large", "deep/large"], &["whole"]);
+    for number in 0..100 {
+        let name = format!("d{}/f{number}", number % 7);
+        stand.file(&name, &format!("{number}\n"));
+        stand.spec.root.files.push(Bytes::from(&name));
+    }
+    stand.file("large", &"l".repeat(300_000));
+    stand.file("deep/large", &"m".repeat(400_000));
+    stand.file("whole/w", "w");
+    symlink("d1/f1", stand.path("project/link")).unwrap();
+    let before = snapshot(&stand.path("project"));
+    let ran = stand.sh(
+        "find . -type f | wc -l; cat link d2/f2 whole/w; wc -c < large; wc -c < deep/large
+         cat d*/f* | md5sum; stat -c %a d1/f1
+         echo new > d1/f1; rm d2/f2; echo x > d2/made; echo x >> large; mv d3 e3; rm -r d4; mkdir d4; echo x > deep/x
+         ls d2 d4 e3 deep; cat link; head -c 30000000 /dev/zero > big; rm big",
+    );
+    let ran = ran.ok();
+    assert!(ran.stdout.starts_with("103\n1\n2\nw300000\n400000\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nd4:\n\ndeep:\nlarge\nx\n\ne3:\nf10\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("\nnew\n"), "{}", ran.stdout);
+    assert_eq!(snapshot(&stand.path("project")), before);
+    // What was written is on disk, not in memory.
+    assert_eq!(fs::read(stand.path("scratch/tree/d2/made")).unwrap(), b"x\n");
+    // Missing inputs and links out of the tree are as with few files.
+    let error = stand.declared(&["d1/gone"], &[]).sh("true").not_started();
+    assert_eq!((error.stage, error.errno, error.path), (Stage::Input, libc::ENOENT, Bytes::from("d1/gone")));
 }
 
 fn scratch_with_odd_modes_is_removed() {
@@ -1046,7 +1107,7 @@ fn observe_tells_made_files() {
 fn observe_odd_names() {
     let mut stand = Stand::new().observed();
     let long = vec![b'l'; 255];
-    let deep = vec![&long[..]; 10].join(&b'/');
+    let deep = [&long[..]; 10].join(&b'/');
     let mut names: Vec<Vec<u8>> = odd_names();
     names.push(long);
     names.push(deep);
@@ -1056,9 +1117,9 @@ fn observe_odd_names() {
         let scratch = stand.path("scratch");
         sandbox::remove_scratch(&scratch).unwrap();
         fs::create_dir(&scratch).unwrap();
-        fs::write(stand.path("spec"), stand.spec.encode().unwrap()).unwrap();
-        assert!(sandbox::command(&stand.path("spec")).status().unwrap().success());
-        let report = sandbox::read_report(&scratch).unwrap();
+        let (mut command, exchange) = sandbox::command(&stand.spec).unwrap();
+        assert!(command.status().unwrap().success());
+        let report = exchange.report().unwrap();
         assert_eq!(report.lookups.missing, [Bytes(name.clone())]);
     }
 }
@@ -1093,7 +1154,7 @@ fn observe_has_a_limit() {
 }
 
 fn observe_nested_is_refused_but_runs() {
-    let mut stand = with_look().observed();
+    let stand = with_look().observed();
     let inner = Stand::new();
     let mut spec = inner.spec.clone();
     spec.argv = ["/bin/sh", "-c", "echo inner; cat /spolia/root/gone"].iter().map(Bytes::from).collect();
@@ -1106,10 +1167,9 @@ fn observe_nested_is_refused_but_runs() {
         fs::create_dir(stand.path("out").join(name)).unwrap();
     }
     fs::write(stand.path("out/spec"), spec.encode().unwrap()).unwrap();
-    stand.spec.env.clear();
-    let ran = stand.run(&["/spolia/look", "__sandbox", "/spolia/out/spec"]).ok();
+    let ran = stand.sh("/spolia/look __sandbox - <> /spolia/out/spec").ok();
     assert_eq!(ran.stdout, "inner\n", "{}", ran.stderr);
-    let report = sandbox::read_report(&stand.path("out/scratch")).unwrap();
+    let report = Report::decode(&fs::read(stand.path("out/spec")).unwrap()).unwrap();
     assert_eq!(report.end, End::Exited(1), "{report:?}");
     assert!(matches!(report.observe, Observe::Refused(libc::EBUSY) | Observe::NoProc), "{report:?}");
     sandbox::remove_scratch(&stand.path("out/scratch")).unwrap();

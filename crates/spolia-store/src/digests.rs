@@ -409,6 +409,11 @@ fn read_table(path: &Path) -> Option<Vec<u8>> {
     sound.then_some(table)
 }
 
+/// Whether the file at `path` is whole and right.
+pub(crate) fn is_sound(path: &Path) -> bool {
+    read_table(path).is_some()
+}
+
 fn create(path: &Path, folder: &Path) -> std::io::Result<File> {
     let create = || std::fs::OpenOptions::new().write(true).create_new(true).open(path);
     create().or_else(|error| {

@@ -2,7 +2,9 @@
 //!
 //! The contract is the trait [`Store`]; every store passes one suite (`spolia-testing`).
 
+pub mod decorate;
 pub mod digests;
+pub mod gc;
 mod hash;
 pub mod journal;
 pub mod local;
@@ -11,7 +13,9 @@ pub mod size;
 pub mod store;
 pub mod tree;
 pub mod uses;
+pub mod verify;
 
+pub use decorate::{Checked, ReadOnly, Tier};
 pub use digests::{DigestCache, StatKey};
 pub use journal::{JournalWriter, RunId};
 pub use local::{LocalOptions, LocalStore};

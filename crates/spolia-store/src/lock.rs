@@ -5,7 +5,7 @@
 //! lets go; whoever got the lock on a file that has lost its name meanwhile starts again.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,13 +130,6 @@ fn holder(file: &File) -> Option<u32> {
     std::str::from_utf8(&text[..length]).ok()?.parse().ok()
 }
 
-/// The process that wrote its id into the lock file at `path`, if any.
-pub(crate) fn holder_of(path: &Path) -> Option<u32> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(16).read_to_string(&mut text).ok()?;
-    text.parse().ok()
-}
-
 /// A clock that only goes forward.
 fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -193,6 +186,5 @@ mod tests {
         let path = temp.path().join("x");
         std::fs::write(&path, "999999").unwrap();
         assert!(KeyLock::acquire(&path, &mut |_| false).unwrap().is_some());
-        assert_eq!(holder_of(&path), None);
     }
 }

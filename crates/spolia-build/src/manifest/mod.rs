@@ -7,7 +7,6 @@
 
 mod check;
 mod cycle;
-pub mod expand;
 mod fields;
 mod file;
 mod layers;

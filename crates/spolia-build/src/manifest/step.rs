@@ -12,11 +12,11 @@ use spolia_core::digest::DigestFunction;
 use spolia_core::glob::{Pattern, PatternList};
 use spolia_core::{Digest, Platform, RelPath};
 
-use super::expand::{Placeholder, placeholders};
 use super::fields::{
     self, BASES, CONTAINER_KEYS, ENGINES, MOUNT, OUTPUT, RETRIES_MAX, SCOPES, SHARINGS, SOURCE,
 };
 use super::model::{EngineKind, Run, Source};
+use spolia_core::template::{Placeholder, placeholders};
 
 /// Where tables are read: the file's folder, and what was found wrong.
 pub(crate) struct Reader<'p> {

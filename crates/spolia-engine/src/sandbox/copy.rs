@@ -20,77 +20,93 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// Deeper folders than this are refused instead of overflowing the stack.
 const DEPTH_MAX: usize = 512;
 
-/// Copies from one folder to another.
+/// Files up to this size may be staged in memory, up to this much of them together.
+const MEMORY_FILE_BYTES_MAX: u64 = 256 * 1024;
+const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Copies from the host's project folder.
 pub(super) struct Copier {
     host: OwnedFd,
-    tree: OwnedFd,
-    made: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
     reflink: bool,
 }
 
+/// Where copies go.
+struct Places<'a> {
+    disk: OwnedFd,
+    memory: Option<&'a OwnedFd>,
+    memory_left: u64,
+    /// Folders in the first place: in memory, if there is any.
+    made: HashSet<Vec<u8>>,
+    made_on_disk: HashSet<Vec<u8>>,
+}
+
+/// Where one copy goes.
+enum Place<'a> {
+    Disk(&'a OwnedFd),
+    Memory(&'a OwnedFd),
+}
+
 impl Copier {
-    pub(super) fn new(host: OwnedFd, tree: OwnedFd) -> Self {
-        Self { host, tree, made: HashSet::new(), buffer: Vec::new(), reflink: true }
+    pub(super) fn new(host: OwnedFd) -> Self {
+        Self { host, buffer: Vec::new(), reflink: true }
     }
 
     pub(super) fn host(&self) -> &OwnedFd {
         &self.host
     }
 
-    /// Copies single files and makes folders, those for whole folders too.
-    pub(super) fn copy_all(&mut self, project: &ProjectRoot) -> Result<(), StartError> {
+    /// Copies single files and makes folders, those for whole folders too: into `disk`, or with `memory` small ones there
+    /// and large ones into `disk`.
+    pub(super) fn copy_all(
+        &mut self,
+        project: &ProjectRoot,
+        disk: OwnedFd,
+        memory: Option<&OwnedFd>,
+    ) -> Result<(), StartError> {
+        let (made, made_on_disk) = (HashSet::new(), HashSet::new());
+        let mut places = Places { disk, memory, memory_left: MEMORY_BYTES_MAX, made, made_on_disk };
         for path in project.dirs.iter().chain(&project.whole_dirs) {
-            self.make_dir(&path.0)?;
+            places.make_dir(&path.0)?;
         }
         for path in &project.files {
-            if let Some(slash) = path.0.iter().rposition(|byte| *byte == b'/') {
-                self.make_dir(&path.0[..slash])?;
-            }
+            parent(&path.0).map_or(Ok(()), |parent| places.make_dir(parent))?;
         }
         // Links last: a link that took the place of a folder would lead what follows out of the tree.
         let mut links = Vec::new();
         for path in &project.files {
-            if !self.copy_file(path.as_path())? {
+            if !self.copy_file(path.as_path(), &mut places)? {
                 links.push(path);
             }
         }
         for path in links {
-            copy_link(&self.host, &self.tree, path.as_path()).at(Stage::Input, path.as_path())?;
+            copy_link(&self.host, places.first(), path.as_path()).at(Stage::Input, path.as_path())?;
         }
-        Ok(())
-    }
-
-    fn make_dir(&mut self, path: &[u8]) -> Result<(), StartError> {
-        if path.is_empty() || path == b"." || self.made.contains(path) {
-            return Ok(());
-        }
-        check_relative(path)?;
-        if let Some(slash) = path.iter().rposition(|byte| *byte == b'/') {
-            self.make_dir(&path[..slash])?;
-        }
-        let name = Path::new(std::ffi::OsStr::from_bytes(path));
-        rustix::fs::mkdirat(&self.tree, name, Mode::from_raw_mode(0o755)).at(Stage::Input, name)?;
-        self.made.insert(path.to_vec());
         Ok(())
     }
 
     /// False: it is a link, and nothing was done.
-    fn copy_file(&mut self, path: &Path) -> Result<bool, StartError> {
+    fn copy_file(&mut self, path: &Path, places: &mut Places<'_>) -> Result<bool, StartError> {
         check_relative(path.as_os_str().as_bytes())?;
-        let result = copy_regular(&self.host, &self.tree, path, &mut self.buffer, &mut self.reflink);
-        match result {
-            Ok(()) => Ok(true),
-            Err(Errno::LOOP) => Ok(false),
-            Err(error) => Err(error).at(Stage::Input, path),
-        }
+        let source = match open_source(&self.host, path) {
+            Err(Errno::LOOP) => return Ok(false),
+            other => other.at(Stage::Input, path)?,
+        };
+        let mut no_reflink = false;
+        let (to, reflink) = match places.choose(path, source.1.st_size)? {
+            Place::Disk(to) => (to, &mut self.reflink),
+            Place::Memory(to) => (to, &mut no_reflink),
+        };
+        copy_regular(&source, to, path, &mut self.buffer, reflink).at(Stage::Input, path)?;
+        Ok(true)
     }
 
-    /// Copies a whole folder into one that is there. What is neither file, folder nor link is left out.
-    pub(super) fn copy_dir(&mut self, relative: &Bytes) -> Result<(), StartError> {
+    /// Copies a whole folder over the one that `to` names. What is neither file, folder nor link is left out.
+    pub(super) fn copy_dir(&mut self, relative: &Bytes, to: &str) -> Result<(), StartError> {
         let path = relative.as_path();
         let from = open_dir(&self.host, path).at(Stage::Input, path)?;
-        let to = open_dir(&self.tree, path).at(Stage::Input, path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let to = rustix::fs::open(to, flags, Mode::empty()).at(Stage::Input, path)?;
         self.copy_entries(from, to, path, 0)
     }
 
@@ -115,7 +131,8 @@ impl Copier {
             let stat = rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).at(Stage::Input, &full)?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => {
-                    let copied = copy_regular(&from, &to, name, &mut self.buffer, &mut self.reflink);
+                    let source = open_source(&from, name).at(Stage::Input, &full)?;
+                    let copied = copy_regular(&source, &to, name, &mut self.buffer, &mut self.reflink);
                     unless_there(copied).at(Stage::Input, &full)?;
                 }
                 FileType::Symlink => unless_there(copy_link(&from, &to, name)).at(Stage::Input, &full)?,
@@ -131,6 +148,49 @@ impl Copier {
         }
         Ok(())
     }
+}
+
+impl Places<'_> {
+    fn first(&self) -> &OwnedFd {
+        self.memory.unwrap_or(&self.disk)
+    }
+
+    fn make_dir(&mut self, path: &[u8]) -> Result<(), StartError> {
+        make_dir(self.memory.unwrap_or(&self.disk), &mut self.made, path)
+    }
+
+    /// The folder a file of this size goes to.
+    fn choose(&mut self, path: &Path, size: i64) -> Result<Place<'_>, StartError> {
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        let Some(memory) = self.memory else { return Ok(Place::Disk(&self.disk)) };
+        if size <= MEMORY_FILE_BYTES_MAX && size <= self.memory_left {
+            self.memory_left -= size;
+            return Ok(Place::Memory(memory));
+        }
+        if let Some(parent) = parent(path.as_os_str().as_bytes()) {
+            make_dir(&self.disk, &mut self.made_on_disk, parent)?;
+        }
+        Ok(Place::Disk(&self.disk))
+    }
+}
+
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    path.iter().rposition(|byte| *byte == b'/').map(|slash| &path[..slash])
+}
+
+/// Makes a folder and its parents, unless they were made before.
+fn make_dir(tree: &OwnedFd, made: &mut HashSet<Vec<u8>>, path: &[u8]) -> Result<(), StartError> {
+    if made.contains(path) {
+        return Ok(());
+    }
+    check_relative(path)?;
+    if let Some(parent) = parent(path) {
+        make_dir(tree, made, parent)?;
+    }
+    let name = Path::new(std::ffi::OsStr::from_bytes(path));
+    rustix::fs::mkdirat(tree, name, Mode::from_raw_mode(0o755)).at(Stage::Input, name)?;
+    made.insert(path.to_vec());
+    Ok(())
 }
 
 /// What was declared singly as well is there already.
@@ -150,25 +210,29 @@ fn open_dir(at: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(at, path, flags, Mode::empty())
 }
 
-/// `ELOOP` if it is a link.
+/// A regular file and what it is; `ELOOP` if it is a link.
+fn open_source(from: &OwnedFd, path: &Path) -> Result<(OwnedFd, Stat), Errno> {
+    // NONBLOCK: a fifo in a file's place must not hold us up.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(from, path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&source)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok((source, stat)),
+        _ => Err(Errno::INVAL),
+    }
+}
+
 fn copy_regular(
-    from: &OwnedFd,
+    (source, stat): &(OwnedFd, Stat),
     to: &OwnedFd,
     path: &Path,
     buffer: &mut Vec<u8>,
     reflink: &mut bool,
 ) -> Result<(), Errno> {
-    // NONBLOCK: a fifo in a file's place must not hold us up.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let source = rustix::fs::openat(from, path, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&source)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Errno::INVAL);
-    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     // No set-id bits: the copy belongs to someone else.
     let target = rustix::fs::openat(to, path, flags, Mode::from_raw_mode(stat.st_mode & 0o777))?;
-    copy_content(&source, &target, &stat, buffer, reflink)?;
+    copy_content(source, &target, stat, buffer, reflink)?;
     let mtime = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
     rustix::fs::futimens(&target, &Timestamps { last_access: mtime, last_modification: mtime })
 }

@@ -1,4 +1,4 @@
-//! The launcher and its two children: spec file → namespaces → command → report file. Knows no caller.
+//! The launcher and its two children: spec → namespaces → command → report. Knows no caller.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -18,10 +18,11 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
+use super::exchange::LauncherEnd;
 use super::observe::{self, EndWithPanic, Watcher};
+use super::probe;
 use super::root::{self, Context as _};
 use super::spec::{Bytes, Cost, End, Lookups, Observe, Overlay, Report, SandboxSpec, Stage, StartError};
-use super::{REPORT, probe};
 use crate::sys::{self, CStrings, Ended, Fork, Rusage};
 
 /// The report is written, whatever it says.
@@ -49,23 +50,25 @@ const ROOT_KEEPS: CapabilitySet = CapabilitySet::CHOWN
 /// Where programs are looked for if the environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 
-/// Runs the spec in a file, or a probe (`--probe`): what follows [`super::SUBCOMMAND`] on the command line. To be
-/// called first thing in `main`, while the process has one thread; the result is the process's exit code.
-pub fn main(argument: &Path) -> i32 {
-    if argument == Path::new(probe::ARGUMENT) {
+/// Runs the spec on standard input (`-`) or a probe (`--probe`): what follows [`super::SUBCOMMAND`] on the command line.
+/// To be called first thing in `main`, while the process has one thread; the result is the process's exit code.
+pub fn main(argument: &OsStr) -> i32 {
+    if argument == probe::ARGUMENT {
         return probe::answer();
     }
-    let Some(spec) = std::fs::read(argument).ok().and_then(|bytes| SandboxSpec::decode(&bytes).ok()) else {
+    let end = LauncherEnd::take().ok();
+    let Some((end, spec)) = end.and_then(|end| end.spec().map(|spec| (end, spec))) else {
         return EXIT_BAD_SPEC;
     };
-    match launch(&spec) {
-        Ok(code) => code,
-        Err(error) => write_report_to(&spec, &Report::not_started(error)),
-    }
+    launch(&spec, &end).unwrap_or_else(|error| report(&end, &Report::not_started(error)))
+}
+
+fn report(end: &LauncherEnd, report: &Report) -> i32 {
+    if end.write_report(report).is_ok() { EXIT_REPORTED } else { EXIT_NO_REPORT }
 }
 
 /// Process A.
-fn launch(spec: &SandboxSpec) -> Result<i32, StartError> {
+fn launch(spec: &SandboxSpec, end: &LauncherEnd) -> Result<i32, StartError> {
     let Some(caller) = watch_caller(spec.caller_pid)? else { return Ok(EXIT_ORPHAN) };
     let user_namespace = make_namespaces(spec.network)?;
     let (alive_reader, alive_writer) =
@@ -74,7 +77,7 @@ fn launch(spec: &SandboxSpec) -> Result<i32, StartError> {
         Fork::Child => {
             let _guard = EndWithPanic;
             drop(alive_writer);
-            sys::exit_now(init(spec, user_namespace, &alive_reader))
+            sys::exit_now(init(spec, end, user_namespace, &alive_reader))
         }
         Fork::Parent(pid) => {
             drop(alive_reader);
@@ -149,18 +152,13 @@ fn await_init(pid: i32, caller: Option<&OwnedFd>) -> Result<i32, StartError> {
 }
 
 /// Process B, pid 1 of the sandbox. `alive` reads end-of-file when A is gone.
-fn init(spec: &SandboxSpec, user_namespace: bool, alive: &OwnedFd) -> i32 {
+fn init(spec: &SandboxSpec, end: &LauncherEnd, user_namespace: bool, alive: &OwnedFd) -> i32 {
     // A's ending from here on kills us; had it ended before, nothing would.
     let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     if !tied || is_hung_up(alive) {
         return EXIT_ORPHAN;
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(scratch) = rustix::fs::open(spec.scratch.as_path(), flags, Mode::empty()) else {
-        return EXIT_NO_REPORT;
-    };
-    let report = run(spec, user_namespace).unwrap_or_else(Report::not_started);
-    write_report(&scratch, &report)
+    report(end, &run(spec, user_namespace).unwrap_or_else(Report::not_started))
 }
 
 fn is_hung_up(fd: &OwnedFd) -> bool {
@@ -174,8 +172,9 @@ fn run(spec: &SandboxSpec, user_namespace: bool) -> Result<Report, StartError> {
         sys::loopback_up().at(Stage::Loopback, "lo")?;
     }
     rustix::system::sethostname(&spec.hostname.0).at(Stage::Hostname, spec.hostname.as_path())?;
-    let overlay = root::build(spec, user_namespace)?;
-    root::enter()?;
+    let (root, overlay) = root::build(spec, user_namespace)?;
+    root::enter(&root)?;
+    drop(root);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .at(Stage::Process, "")?;
@@ -389,25 +388,4 @@ fn blame(error: io::Error, path: &Path) -> StartError {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let there = errno == libc::ENOENT && rustix::fs::stat(path).is_ok();
     StartError { stage: if there { Stage::Interpreter } else { Stage::Exec }, errno, path: path.into() }
-}
-
-/// Writes the report for A, which still sees the scratch folder by name.
-fn write_report_to(spec: &SandboxSpec, report: &Report) -> i32 {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::open(spec.scratch.as_path(), flags, Mode::empty()) {
-        Ok(scratch) => write_report(&scratch, report),
-        Err(_) => EXIT_NO_REPORT,
-    }
-}
-
-/// Whole or not at all: written under another name, then renamed.
-fn write_report(scratch: &OwnedFd, report: &Report) -> i32 {
-    let write = || -> io::Result<()> {
-        let bytes = report.encode().map_err(io::Error::other)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(scratch, "report.new", flags, Mode::from_raw_mode(0o600))?;
-        io::Write::write_all(&mut std::fs::File::from(file), &bytes)?;
-        Ok(rustix::fs::renameat(scratch, "report.new", scratch, REPORT)?)
-    };
-    if write().is_ok() { EXIT_REPORTED } else { EXIT_NO_REPORT }
 }

@@ -8,10 +8,11 @@
 //!              └─ C      gives up its rights and becomes the command
 //! ```
 //!
-//! A is a fresh, single-threaded process of our own binary (`__sandbox SPECFILE`), so that forking in it is sound
+//! A is a fresh, single-threaded process of our own binary (`__sandbox -`), so that forking in it is sound
 //! whatever threads the caller has. If A dies, B gets `SIGKILL`, and with pid 1 the kernel ends the whole namespace.
 
 mod copy;
+mod exchange;
 pub mod launch;
 mod observe;
 mod probe;
@@ -19,12 +20,12 @@ mod root;
 mod scratch;
 mod spec;
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+pub use exchange::{Exchange, ExchangeError};
 pub use observe::LOOKUPS_MAX;
 pub use probe::{Hint, Refusal, Support, probe};
-pub use scratch::remove_scratch;
+pub use scratch::{prepare_scratch_parent, remove_scratch};
 pub use spec::{
     Bind, Bytes, Cost, End, FormatError, Lookups, Observe, Overlay, ProjectRoot, Report, SandboxSpec, Stage,
     StartError,
@@ -35,14 +36,17 @@ use crate::sys;
 /// The hidden subcommand by which the binary becomes a launcher.
 pub const SUBCOMMAND: &str = "__sandbox";
 
-/// Name of the report in the scratch folder.
-pub const REPORT: &str = "report";
+/// What follows the subcommand where the spec is on standard input.
+const FROM_STDIN: &str = "-";
 
-/// A command that runs the spec in the file `spec_path` (which may lie in the scratch folder): this binary again, in a
-/// process group of its own, with stdin from `/dev/null`. The caller sets stdout and stderr. Its exit code says only
-/// whether there is a report.
-pub fn command(spec_path: &Path) -> Command {
-    launcher(spec_path.as_os_str())
+/// A command that runs the spec: this binary again (`__sandbox -`), in a process group of its own; and where its report
+/// will be. The caller sets stdout and stderr, which the command in the sandbox inherits; its stdin is `/dev/null`. The
+/// launcher's exit code says only whether there is a report.
+pub fn command(spec: &SandboxSpec) -> Result<(Command, Exchange), ExchangeError> {
+    let exchange = Exchange::new(spec)?;
+    let mut command = launcher(FROM_STDIN.as_ref());
+    command.stdin(exchange.other_end()?);
+    Ok((command, exchange))
 }
 
 fn launcher(argument: &std::ffi::OsStr) -> Command {
@@ -73,41 +77,4 @@ pub fn default_system() -> Vec<Bytes> {
         .iter()
         .map(Bytes::from)
         .collect()
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// There is none: the launcher was killed.
-    #[error("no report at `{}`: the sandbox was killed", path.display())]
-    Missing {
-        /// Where it would be.
-        path: PathBuf,
-    },
-    /// It cannot be read.
-    #[error("cannot read the report `{}`", path.display())]
-    Read {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It does not decode.
-    #[error("cannot understand the report `{}`", path.display())]
-    Format {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: FormatError,
-    },
-}
-
-/// Reads the report of a run that has ended.
-pub fn read_report(scratch: &Path) -> Result<Report, ReportError> {
-    let path = scratch.join(REPORT);
-    match std::fs::read(&path) {
-        Ok(bytes) => Report::decode(&bytes).map_err(|source| ReportError::Format { path, source }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ReportError::Missing { path }),
-        Err(source) => Err(ReportError::Read { path, source }),
-    }
 }

@@ -389,10 +389,9 @@ fn read_path(call: &Notification, shape: Shape, root: &[u8]) -> io::Result<Optio
     if address == 0 {
         return Ok(None);
     }
-    let mut path = Vec::new();
+    let mut buffer = [0; PATH_MAX];
     // Most paths are short; a second, longer reading is rare.
     for len in [256, PATH_MAX] {
-        let mut buffer = [0; PATH_MAX];
         let count = match sys::read_memory(call.pid, address, &mut buffer[..len]) {
             // The call itself will fail the same way, or its process is gone.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EFAULT | libc::ESRCH)) => {
@@ -401,16 +400,15 @@ fn read_path(call: &Notification, shape: Shape, root: &[u8]) -> io::Result<Optio
             other => other?,
         };
         let end = buffer[..count].iter().position(|byte| *byte == 0);
-        path = buffer[..end.unwrap_or(count)].to_vec();
-        if path.is_empty() || surely_outside(&path, root) {
+        let path = &buffer[..end.unwrap_or(count)];
+        if path.is_empty() || surely_outside(path, root) {
             return Ok(None);
         }
         if end.is_some() {
-            return Ok(Some(path));
+            return Ok(Some(path.to_vec()));
         }
     }
     // Longer than any path.
-    drop(path);
     Ok(None)
 }
 

@@ -1,16 +1,20 @@
 //! Builds the file system that a command sees: spec → mounts under `scratch/r`. Knows neither the command nor who
 //! waits for it.
 //!
-//! The scratch folder, while a command runs:
+//! The scratch folder, while a command runs (each name only if it is needed):
 //!
 //! ```text
-//! r/              the new root's mount point (a tmpfs, in the sandbox's mount namespace only)
-//! tmp/ vartmp/    shown as /tmp and /var/tmp
+//! .               the new root, a tmpfs, is mounted over the folder in the sandbox's mount namespace
+//! tmp/            shown as /tmp and /var/tmp
 //! home/           shown where the spec says
-//! tree/           the project root: copies of single inputs, mount points of whole folders
-//! o/Nu/ o/Nw/     upper and work folder of the overlay on whole folder N
-//! report          written at the end
+//! tree/           the project root if few inputs are single: their copies, mount points of whole folders
+//! stage/          else: copies of large single inputs, the lower layer behind the small ones, which are in memory;
+//!                 above both lies the layer tree/, with its work folder treew/
+//! Nu/ Nw/         upper and work folder of the overlay on whole folder N
 //! ```
+//!
+//! Making and removing a file on disk costs several times what it costs in memory, so many small inputs are staged in
+//! memory and only what the command writes goes to disk.
 //!
 //! All host paths that come from outside reach the kernel either as a descriptor or as one plain argument, never
 //! inside an option string, so that no byte in them has a meaning.
@@ -26,7 +30,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::copy::Copier;
-use super::spec::{Bind, Bytes, Overlay, ProjectRoot, SandboxSpec, Stage, StartError};
+use super::spec::{Bind, Bytes, Overlay, SandboxSpec, Stage, StartError};
 use crate::sys;
 
 /// Says at which stage, and about which path, a system call failed.
@@ -51,28 +55,32 @@ impl<T> Context<T> for std::io::Result<T> {
 }
 
 const FOLDER: Mode = Mode::from_raw_mode(0o755);
-/// The new root, relative to the scratch folder, which is the working directory here.
-const NEW_ROOT: &str = "r";
+
+/// From this many single inputs on an overlay over copies in memory is cheaper than copies on disk.
+const STAGE_FILES_MIN: usize = 24;
 
 /// The new root under construction.
 pub(super) struct RootBuilder<'a> {
     spec: &'a SandboxSpec,
     user_namespace: bool,
+    /// The root of the new root, to which no path leads yet.
     root: OwnedFd,
     /// Inside folders known to be there.
     made: HashSet<Vec<u8>>,
 }
 
-/// Builds the root of `spec` at `scratch/r`; the working directory becomes the scratch folder. For pid 1 of the
-/// sandbox, in a mount namespace of its own.
-pub(super) fn build(spec: &SandboxSpec, user_namespace: bool) -> Result<Overlay, StartError> {
+/// Builds the root of `spec`; the working directory becomes the scratch folder. For pid 1 of the sandbox, in a mount
+/// namespace of its own.
+pub(super) fn build(spec: &SandboxSpec, user_namespace: bool) -> Result<(OwnedFd, Overlay), StartError> {
     rustix::process::umask(Mode::empty());
     rustix::process::chdir(spec.scratch.as_path()).at(Stage::Scratch, spec.scratch.as_path())?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at(Stage::Root, "/")?;
-    make_scratch()?;
-    let root = rustix::fs::open(NEW_ROOT, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .at(Stage::Root, NEW_ROOT)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    // Over the working directory, which stays what is beneath.
+    rustix::mount::mount("spolia", ".", "tmpfs", flags, c"mode=755,size=4m").at(Stage::Root, "/")?;
+    let root = rustix::fs::open(spec.scratch.as_path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(Stage::Root, spec.scratch.as_path())?;
     let mut builder = RootBuilder { spec, user_namespace, root, made: HashSet::new() };
     builder.show_system(false)?;
     builder.show_private()?;
@@ -86,32 +94,27 @@ pub(super) fn build(spec: &SandboxSpec, user_namespace: bool) -> Result<Overlay,
     let overlay = builder.show_project()?;
     builder.show_binds()?;
     // Nothing that is written beside the private folders stays in memory, because nothing can be.
-    sys::mount_set(&builder.root, sys::MOUNT_RDONLY, false).at(Stage::Root, NEW_ROOT)?;
-    Ok(overlay)
+    sys::mount_set(&builder.root, sys::MOUNT_RDONLY, false).at(Stage::Root, "/")?;
+    Ok((builder.root, overlay))
 }
 
-/// Makes `scratch/r` the root of this process and lets go of the host's.
-pub(super) fn enter() -> Result<(), StartError> {
-    rustix::process::chdir(NEW_ROOT).at(Stage::Enter, NEW_ROOT)?;
+/// Makes `root` the root of this process and lets go of the host's.
+pub(super) fn enter(root: &OwnedFd) -> Result<(), StartError> {
+    rustix::process::fchdir(root).at(Stage::Enter, "/")?;
     // Both names at once: the old root ends up on top of the new one, and is taken off again.
     rustix::process::pivot_root(".", ".").at(Stage::Enter, "/")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).at(Stage::Enter, "/")?;
     rustix::process::chdir("/").at(Stage::Enter, "/")
 }
 
-fn make_scratch() -> Result<(), StartError> {
-    for (name, mode) in [
-        (NEW_ROOT, 0o755),
-        ("tmp", 0o1777),
-        ("vartmp", 0o1777),
-        ("home", 0o755),
-        ("tree", 0o755),
-        ("o", 0o700),
-    ] {
-        rustix::fs::mkdir(name, Mode::from_raw_mode(mode)).at(Stage::Scratch, name)?;
-    }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("spolia", NEW_ROOT, "tmpfs", flags, c"mode=755,size=4m").at(Stage::Root, NEW_ROOT)
+/// Makes a folder in the scratch folder, which is the working directory.
+fn make_scratch(name: &str, mode: u32) -> Result<(), StartError> {
+    rustix::fs::mkdir(name, Mode::from_raw_mode(mode)).at(Stage::Scratch, name)
+}
+
+/// Where a call takes no descriptor: a name for it.
+fn name_of(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 impl RootBuilder<'_> {
@@ -164,10 +167,9 @@ impl RootBuilder<'_> {
             return Ok(());
         }
         let Ok(at) = self.look_up(folder, OFlags::DIRECTORY) else { return Ok(()) };
-        // A descriptor leads the old mount call past whatever links are in the path.
-        let target = format!("/proc/self/fd/{}", at.as_raw_fd());
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
-        rustix::mount::mount("spolia", target, "tmpfs", flags, c"mode=755,size=4k").at(Stage::System, folder)
+        rustix::mount::mount("spolia", name_of(&at), "tmpfs", flags, c"mode=755,size=4k")
+            .at(Stage::System, folder)
     }
 
     /// Where `/etc/resolv.conf` is a link to a place that is not shown, shows that one file.
@@ -180,16 +182,18 @@ impl RootBuilder<'_> {
     }
 
     fn show_private(&mut self) -> Result<(), StartError> {
+        make_scratch("tmp", 0o1777)?;
         self.show(Path::new("tmp"), Path::new("/tmp"), true, true, Stage::Scratch)?;
         self.folder(Path::new("/run"), Stage::Root)?;
         if self.spec.system.iter().any(|system| system.0 == b"/var")
             && self.look_up(Path::new("/var/tmp"), OFlags::DIRECTORY).is_ok()
         {
-            self.show(Path::new("vartmp"), Path::new("/var/tmp"), true, true, Stage::Scratch)?;
+            self.show(Path::new("tmp"), Path::new("/var/tmp"), true, true, Stage::Scratch)?;
         }
         if self.spec.home.0.is_empty() {
             return Ok(());
         }
+        make_scratch("home", 0o755)?;
         self.show(Path::new("home"), self.spec.home.as_path(), true, true, Stage::Scratch)
     }
 
@@ -208,24 +212,24 @@ impl RootBuilder<'_> {
         for (name, target) in links {
             rustix::fs::symlinkat(target, &dev, name).at(Stage::Devices, name)?;
         }
-        self.folder(Path::new("/dev/shm"), Stage::Devices)?;
+        let shm = self.folder(Path::new("/dev/shm"), Stage::Devices)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        rustix::mount::mount("spolia", "r/dev/shm", "tmpfs", flags, c"mode=1777")
+        rustix::mount::mount("spolia", name_of(&shm), "tmpfs", flags, c"mode=1777")
             .at(Stage::Devices, "/dev/shm")?;
-        self.folder(Path::new("/dev/pts"), Stage::Devices)?;
+        let pts = self.folder(Path::new("/dev/pts"), Stage::Devices)?;
         let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
         let options = c"newinstance,ptmxmode=0666,mode=620";
         // A build without terminals is still a build.
-        if rustix::mount::mount("spolia", "r/dev/pts", "devpts", flags, options).is_ok() {
+        if rustix::mount::mount("spolia", name_of(&pts), "devpts", flags, options).is_ok() {
             rustix::fs::symlinkat("pts/ptmx", &dev, "ptmx").at(Stage::Devices, "ptmx")?;
         }
         Ok(())
     }
 
     fn show_proc(&mut self) -> Result<(), StartError> {
-        self.folder(Path::new("/proc"), Stage::Proc)?;
+        let proc = self.folder(Path::new("/proc"), Stage::Proc)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        match rustix::mount::mount("spolia", "r/proc", "proc", flags, None) {
+        match rustix::mount::mount("spolia", name_of(&proc), "proc", flags, None) {
             Ok(()) => {}
             // Where parts of the host's own are covered, as in containers, the kernel refuses a new one.
             Err(Errno::PERM) => {
@@ -239,13 +243,13 @@ impl RootBuilder<'_> {
         // Root needs no capability to write there, the files' owner is enough.
         for name in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"] {
             let path = Path::new(name);
-            let inside = Path::new(NEW_ROOT).join(&name[1..]);
-            match rustix::fs::lstat(&inside) {
+            match self.look_up(path, OFlags::empty()) {
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).at(Stage::Proc, path),
-                Ok(stat) => {
-                    let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                    self.show(&inside, path, folder, false, Stage::Proc)?;
+                Ok(there) => {
+                    let tree = clone_tree(&there, Path::new(""), Stage::Proc)?;
+                    sys::mount_set(&tree, sys::MOUNT_RDONLY, true).at(Stage::Proc, path)?;
+                    attach(&tree, &there).at(Stage::Proc, path)?;
                 }
             }
         }
@@ -260,16 +264,52 @@ impl RootBuilder<'_> {
             Mode::empty(),
         )
         .at(Stage::Input, project.host.as_path())?;
-        let tree = rustix::fs::open("tree", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .at(Stage::Scratch, "tree")?;
-        let mut copier = Copier::new(host, tree);
-        copier.copy_all(project)?;
-        self.show(Path::new("tree"), project.inside.as_path(), true, true, Stage::Scratch)?;
-        self.show_whole_dirs(project, &mut copier)
+        let mut copier = Copier::new(host);
+        let refused = if project.files.len() < STAGE_FILES_MIN {
+            self.show_tree(&mut copier)?;
+            None
+        } else {
+            self.show_staged(&mut copier)?
+        };
+        let overlay = refused.map_or(Overlay::NotNeeded, |errno| Overlay::Refused(errno.raw_os_error()));
+        self.show_whole_dirs(overlay, &mut copier)
     }
 
-    fn show_whole_dirs(&mut self, project: &ProjectRoot, copier: &mut Copier) -> Result<Overlay, StartError> {
-        let mut overlay = Overlay::NotNeeded;
+    /// Shows copies on disk.
+    fn show_tree(&mut self, copier: &mut Copier) -> Result<(), StartError> {
+        let project = &self.spec.root;
+        make_scratch("tree", 0o755)?;
+        copier.copy_all(project, open_scratch("tree")?, None)?;
+        self.show(Path::new("tree"), project.inside.as_path(), true, true, Stage::Scratch)
+    }
+
+    /// Shows an overlay over copies in memory; where overlays are refused, copies on disk, and says why.
+    fn show_staged(&mut self, copier: &mut Copier) -> Result<Option<Errno>, StartError> {
+        let project = &self.spec.root;
+        let inside = project.inside.as_path();
+        for name in ["stage", "tree", "treew"] {
+            make_scratch(name, 0o755)?;
+        }
+        let target = self.folder(inside, Stage::Root)?;
+        // Mounted where the overlay will be, which then covers what it is made of.
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount("spolia", name_of(&target), "tmpfs", flags, c"mode=755")
+            .at(Stage::Root, inside)?;
+        let memory = self.look_up(inside, OFlags::DIRECTORY).at(Stage::Root, inside)?;
+        copier.copy_all(project, open_scratch("stage")?, Some(&memory))?;
+        let name = name_of(&memory);
+        let layers = format!("lowerdir={name}:stage,upperdir=tree,workdir=treew");
+        let Err(errno) = self.mount_layers(&name, &layers) else { return Ok(None) };
+        rustix::mount::unmount(&*name, UnmountFlags::DETACH).at(Stage::Root, inside)?;
+        for name in ["tree", "treew"] {
+            super::remove_scratch(Path::new(name)).at(Stage::Scratch, name)?;
+        }
+        self.show_tree(copier)?;
+        Ok(Some(errno))
+    }
+
+    fn show_whole_dirs(&self, mut overlay: Overlay, copier: &mut Copier) -> Result<Overlay, StartError> {
+        let project = &self.spec.root;
         // An outer folder comes before those in it, which by then are there to be mounted on.
         let mut dirs: Vec<&Bytes> = project.whole_dirs.iter().collect();
         dirs.sort_unstable();
@@ -278,11 +318,14 @@ impl RootBuilder<'_> {
             if self.spec.scratch.as_path().starts_with(project.host.as_path().join(relative.as_path())) {
                 return Err(Errno::INVAL).at(Stage::Scratch, self.spec.scratch.as_path());
             }
-            match self.mount_overlay(number, relative, copier.host()) {
+            let inside = Bytes([&project.inside.0, &b"/"[..], &relative.0].concat());
+            let target =
+                self.look_up(inside.as_path(), OFlags::DIRECTORY).at(Stage::Input, inside.as_path())?;
+            match self.show_overlay(number, relative, copier.host(), &target) {
                 Ok(()) if overlay == Overlay::NotNeeded => overlay = Overlay::Mounted,
                 Ok(()) => {}
                 Err(error) if error.stage == Stage::WholeDir => {
-                    copier.copy_dir(relative)?;
+                    copier.copy_dir(relative, &name_of(&target))?;
                     overlay = Overlay::Refused(error.errno);
                 }
                 Err(error) => return Err(error),
@@ -292,26 +335,33 @@ impl RootBuilder<'_> {
     }
 
     /// `Stage::WholeDir` in the error: the overlay was refused. Any other stage: the folder could not be opened.
-    fn mount_overlay(&self, number: usize, relative: &Bytes, host: &OwnedFd) -> Result<(), StartError> {
+    fn show_overlay(
+        &self,
+        number: usize,
+        relative: &Bytes,
+        host: &OwnedFd,
+        target: &OwnedFd,
+    ) -> Result<(), StartError> {
         let path = relative.as_path();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lower = rustix::fs::openat(host, path, flags, Mode::empty()).at(Stage::Input, path)?;
         let stat = rustix::fs::fstat(&lower).at(Stage::Input, path)?;
-        let (upper, work) = (format!("o/{number}u"), format!("o/{number}w"));
-        rustix::fs::mkdir(&*upper, Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700))
-            .at(Stage::Scratch, &upper)?;
-        rustix::fs::mkdir(&*work, Mode::from_raw_mode(0o700)).at(Stage::Scratch, &work)?;
-        let inside = join(&self.spec.root.inside.0, &relative.0);
-        let target = Path::new(NEW_ROOT).join(OsStr::from_bytes(&inside[1..]));
+        let (upper, work) = (format!("{number}u"), format!("{number}w"));
+        make_scratch(&upper, stat.st_mode & 0o7777 | 0o700)?;
+        make_scratch(&work, 0o700)?;
+        let layers = format!("lowerdir={},upperdir={upper},workdir={work}", name_of(&lower));
+        self.mount_layers(&name_of(target), &layers).at(Stage::WholeDir, path)
+    }
+
+    fn mount_layers(&self, target: &str, layers: &str) -> Result<(), Errno> {
         // Without `redirect_dir` a rename of a folder from below is refused, and programs then copy; a user
         // namespace has no choice.
         let rights = if self.user_namespace { "userxattr" } else { "redirect_dir=on" };
-        let layers =
-            format!("lowerdir=/proc/self/fd/{},upperdir={upper},workdir={work},{rights}", lower.as_raw_fd());
         // `volatile` (Linux 5.10): else the unmount would wait for the host's whole disk to be synchronised.
-        let first = mount_overlay_with(&target, &format!("{layers},volatile"));
-        let mounted = if first == Err(Errno::INVAL) { mount_overlay_with(&target, &layers) } else { first };
-        mounted.at(Stage::WholeDir, path)
+        match mount_overlay(target, &format!("{layers},{rights},volatile")) {
+            Err(Errno::INVAL) => mount_overlay(target, &format!("{layers},{rights}")),
+            other => other,
+        }
     }
 
     fn show_binds(&mut self) -> Result<(), StartError> {
@@ -348,15 +398,12 @@ impl RootBuilder<'_> {
         writable: bool,
         stage: Stage,
     ) -> Result<(), StartError> {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-        let tree = rustix::mount::open_tree(CWD, host, flags).at(stage, host)?;
+        let tree = clone_tree(CWD, host, stage)?;
         if !writable {
             sys::mount_set(&tree, sys::MOUNT_RDONLY | sys::MOUNT_NOSUID, true).at(stage, host)?;
         }
         let target = if folder { self.folder(inside, stage)? } else { self.file(inside, stage)? };
-        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", &target, "", both).at(stage, inside)
+        attach(&tree, &target).at(stage, inside)
     }
 
     /// An inside path as a descriptor; links in it lead where they will lead the command.
@@ -391,7 +438,25 @@ impl RootBuilder<'_> {
     }
 }
 
-fn mount_overlay_with(target: &Path, options: &str) -> Result<(), Errno> {
+/// A mount of `path`, from `folder` on, and of all that is mounted beneath; attached nowhere yet.
+fn clone_tree(folder: impl AsFd, path: &Path, stage: Stage) -> Result<OwnedFd, StartError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    rustix::mount::open_tree(folder, path, flags).at(stage, path)
+}
+
+fn attach(tree: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", target, "", both)
+}
+
+fn open_scratch(name: &str) -> Result<OwnedFd, StartError> {
+    rustix::fs::open(name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Stage::Scratch, name)
+}
+
+fn mount_overlay(target: &str, options: &str) -> Result<(), Errno> {
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("spolia", target, "overlay", flags, options.as_c_str())
@@ -402,10 +467,6 @@ fn split(path: &Path) -> (&Path, &OsStr) {
     (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default())
 }
 
-fn join(folder: &[u8], relative: &[u8]) -> Vec<u8> {
-    [folder, b"/", relative].concat()
-}
-
 /// Whether an overlay can be mounted with its writable layer in `scratch`, which must be empty. In a mount namespace.
 pub(super) fn try_overlay(scratch: impl AsFd, user_namespace: bool) -> Result<(), Errno> {
     rustix::process::fchdir(scratch)?;
@@ -414,7 +475,7 @@ pub(super) fn try_overlay(scratch: impl AsFd, user_namespace: bool) -> Result<()
     }
     let rights = if user_namespace { "userxattr" } else { "redirect_dir=on" };
     let options = format!("lowerdir=lower,upperdir=upper,workdir=work,{rights}");
-    let mounted = mount_overlay_with(Path::new("on"), &options);
+    let mounted = mount_overlay("on", &options);
     if mounted.is_ok() {
         rustix::mount::unmount("on", UnmountFlags::DETACH)?;
     }

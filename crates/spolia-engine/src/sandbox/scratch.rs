@@ -5,11 +5,32 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Folders deeper than this are first moved up, so that neither stack nor descriptors run out.
 const DEPTH_MAX: usize = 64;
+
+/// Makes the folder in which scratch folders are made and removed (one level of it, if it is not there), and tells the
+/// file system that what is made in it does not belong together.
+///
+/// Where ext4 has no journal, an inode is not given out again for minutes after its file was removed, and looking for one
+/// that may be costs up to a millisecond if thousands in the block group are waiting so (seen on 6.18: 0.8 ms a file). With
+/// this hint each scratch folder starts in a block group of its own. Other file systems do not know it, which is fine.
+pub fn prepare_scratch_parent(path: &Path) -> io::Result<()> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let folder = open(CWD, path)?;
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&folder)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        // Refused is as good as unknown.
+        let _refused = rustix::fs::ioctl_setflags(&folder, flags | IFlags::TOPDIR);
+    }
+    Ok(())
+}
 
 /// Removes the folder `path` and all in it. Folders that their owner may not read (overlay's work folder has mode 000,
 /// and a command makes what it likes) are made readable first; links are removed, not followed. A folder that is not
@@ -40,14 +61,7 @@ struct Remover {
 
 impl Remover {
     fn empty(&mut self, folder: OwnedFd, depth: usize) -> Result<(), Errno> {
-        let entries = match Dir::new(folder) {
-            Ok(entries) => entries,
-            Err(error) => return Err(error),
-        };
-        self.empty_entries(entries, depth)
-    }
-
-    fn empty_entries(&mut self, mut entries: Dir, depth: usize) -> Result<(), Errno> {
+        let mut entries = Dir::new(folder)?;
         let mut folders: Vec<CString> = Vec::new();
         let mut names: Vec<CString> = Vec::new();
         while let Some(entry) = entries.read() {

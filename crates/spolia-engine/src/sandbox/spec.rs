@@ -1,6 +1,6 @@
 //! What a sandbox is told and what it tells back: `SandboxSpec → (launcher) → Report`. Knows no system call.
 //!
-//! Both travel as files in the scratch folder. Format: seven magic bytes (`spolsbx` for a spec, `spolrep` for a
+//! Both travel through memory (see [`super::exchange`]). Format: seven magic bytes (`spolsbx` for a spec, `spolrep` for a
 //! report), one version byte, then the postcard encoding of the struct with its fields in order. Launcher and
 //! caller are the same binary, so a reader accepts its own version only.
 
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize, de};
 const SPEC_MAGIC: &[u8; 7] = b"spolsbx";
 const REPORT_MAGIC: &[u8; 7] = b"spolrep";
 const VERSION: u8 = 1;
+/// Magic and version.
+pub(super) const HEADER_BYTES: usize = 8;
 
 /// Bytes that name something to the kernel: a path, an argument, a variable. Not always UTF-8.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,8 +65,8 @@ impl<'de> Deserialize<'de> for Bytes {
 /// Everything one sandbox needs to know. "Inside" paths are absolute paths as the command sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// An empty folder of the caller's (absolute host path, mode 0700, on disk). The launcher writes `report` there;
-    /// the caller removes it with [`super::remove_scratch`].
+    /// An empty folder of the caller's (absolute host path, mode 0700, on disk), for this run only; the caller removes it
+    /// afterwards with [`super::remove_scratch`].
     pub scratch: Bytes,
     /// The command and its arguments. A name without `/` is looked up in the `PATH` of `env`, inside.
     pub argv: Vec<Bytes>,

@@ -4,7 +4,7 @@
 //! DIR/
 //! ├── CACHEDIR.TAG               tells backup programs to leave it out
 //! └── v1/                        one folder for each version of the layout
-//!     ├── format                 "spolia store 1\nreflink no\n"
+//!     ├── format                 which layout this is, and what its disk can do
 //!     ├── blob/ab/<hex>          content, as it is …
 //!     ├── blob/ab/<hex>.zst      … or as zstd frames
 //!     ├── result/ab/<hex>        a result under a header with a checksum (see `sealed`)
@@ -14,7 +14,8 @@
 //!     ├── size                   how many bytes there were when last counted, and what came since
 //!     └── gc                     when the last collection began
 //!
-//! format = "spolia store " version "\n" "reflink " ("yes" | "no") "\n"
+//! format = "spolia store " version "\n" "reflink " ("yes" | "no") "\n" "sum " hex16 "\n"
+//! hex16  = the first 16 hex digits of BLAKE3 of the lines before
 //! <hex>  = the 64 lower-case digits of the digest; `ab` are its first two
 //! ```
 //!
@@ -49,7 +50,7 @@ use crate::store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, St
 pub use layout::FORMAT_VERSION;
 pub(crate) use layout::{Form, Layout};
 pub use publish::{Faults, Step};
-pub(crate) use publish::{clear_way, is_alive, random, temp_name};
+pub(crate) use publish::{clear_way, is_abandoned, random, temp_name};
 pub use sealed::SEALED_BYTES_MAX;
 
 use content::Scratch;
@@ -58,6 +59,9 @@ use content::Scratch;
 pub(crate) const SMALL_BYTES_MAX: usize = 1 << 20;
 /// How much is read, hashed and written at a time beyond that, bytes.
 pub(crate) const CHUNK_BYTES: usize = 128 << 10;
+/// A blob that is put again is given a new time of change if it is older than this, seconds. Well below
+/// the grace of a collection.
+const KEPT_YOUNG_SECONDS: i64 = 15 * 60;
 /// How many work areas are kept for the next caller.
 const SCRATCH_MAX: usize = 16;
 
@@ -130,7 +134,7 @@ impl LocalStore {
     /// Whether the file system can share bytes, by the format file; `None` where that has to be written.
     fn read_format(&self) -> Result<Option<bool>, StoreError> {
         let path = self.layout.format();
-        let mut text = [0u8; 64];
+        let mut text = [0u8; 256];
         let length = match File::open(&path).and_then(|mut file| file.read(&mut text)) {
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -139,13 +143,17 @@ impl LocalStore {
         // A file that a crash left short or garbled is written anew; one that plainly names another
         // version is not ours to touch.
         let text = String::from_utf8_lossy(&text[..length]);
-        let mut lines = text.lines();
+        let Some((lines, sum)) = text.split_once("sum ") else { return Ok(None) };
+        if sum.strip_suffix('\n') != Some(&Digest::blake3(lines.as_bytes()).to_hex()[..16]) {
+            return Ok(None);
+        }
+        let mut lines = lines.lines();
         match lines.next().and_then(|line| line.strip_prefix("spolia store ")) {
             Some(FORMAT_VERSION) => {}
-            Some(found) if !found.is_empty() && found.bytes().all(|byte| byte.is_ascii_digit()) => {
-                return Err(StoreError::Version { path, found: found.to_owned(), known: FORMAT_VERSION });
+            found => {
+                let found = found.unwrap_or("an unknown kind").to_owned();
+                return Err(StoreError::Version { path, found, known: FORMAT_VERSION });
             }
-            _ => return Ok(None),
         }
         Ok(match lines.next() {
             Some("reflink yes") => Some(true),
@@ -162,11 +170,22 @@ impl LocalStore {
             let text = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache made by spolia.\n";
             self.write_file(&tag, text)?;
         }
+        self.write_format()
+    }
+
+    /// Writes the format file; whether the file system can share bytes.
+    pub(crate) fn write_format(&self) -> Result<bool, StoreError> {
         let reflink = self.probe_reflink()?;
         let word = if reflink { "yes" } else { "no" };
-        let text = format!("spolia store {FORMAT_VERSION}\nreflink {word}\n");
-        self.write_file(&self.layout.format(), text.as_bytes())?;
+        let lines = format!("spolia store {FORMAT_VERSION}\nreflink {word}\n");
+        let sum = &Digest::blake3(lines.as_bytes()).to_hex()[..16];
+        self.write_file(&self.layout.format(), format!("{lines}sum {sum}\n").as_bytes())?;
         Ok(reflink)
+    }
+
+    /// Whether the format file is there and says what this store is.
+    pub(crate) fn has_sound_format(&self) -> bool {
+        matches!(self.read_format(), Ok(Some(_)))
     }
 
     fn probe_reflink(&self) -> Result<bool, StoreError> {
@@ -241,6 +260,9 @@ impl LocalStore {
                         (Form::Zstd, _) => bytes > 0,
                     };
                     if regular && sound {
+                        if size.is_some() {
+                            self.keep_young(&path, stat.st_mtime);
+                        }
                         return Ok(Some((*form, path, bytes)));
                     }
                 }
@@ -249,6 +271,18 @@ impl LocalStore {
             }
         }
         Ok(None)
+    }
+
+    /// Someone is about to refer to a blob that was there already: a collection that runs meanwhile must
+    /// see it as new. Best effort, since a blob that is lost is a miss.
+    fn keep_young(&self, path: &Path, mtime_s: i64) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let age = now.tv_sec.saturating_sub(mtime_s);
+        if self.writable && !(0..KEPT_YOUNG_SECONDS).contains(&age) {
+            let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+            let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+            let _untouched = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+        }
     }
 
     /// The forms an entry of `space` can have, the likelier first.
@@ -421,6 +455,25 @@ impl LocalStore {
             }
             Err(what) => Err(self.damaged(entry, &path, Some(&file), &what)),
         }
+    }
+
+    /// Checks what an open file of the entry holds; nothing is changed on a difference.
+    pub(crate) fn check_content(
+        &self,
+        entry: Entry,
+        form: Form,
+        file: &File,
+    ) -> Result<(), content::ReadError> {
+        if entry.space == Space::Blob {
+            let mut nowhere = std::io::sink();
+            return self
+                .with_scratch(|scratch| scratch.copy_out(file, form, entry.digest, &mut nowhere))
+                .map(|_| ());
+        }
+        let mut raw = Vec::new();
+        let mut limited = file.take(SEALED_BYTES_MAX + 4096);
+        limited.read_to_end(&mut raw).map_err(content::ReadError::Disk)?;
+        sealed::open(entry, &raw).map(|_| ()).map_err(content::ReadError::Damaged)
     }
 
     fn unreadable(&self, entry: Entry, path: &Path, file: &File, source: std::io::Error) -> StoreError {

@@ -18,6 +18,9 @@ use crate::store::{Entry, Put, StoreError};
 /// How many names are tried for a temporary file before giving up.
 const TEMP_NAMES_MAX: usize = 16;
 
+/// Any temporary file or folder goes when it is older than this.
+const TEMP_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
 /// One change of the disk that the store is about to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -84,13 +87,17 @@ impl LocalStore {
 
     /// A new file in `tmp/`, mode 0444 less the umask: nobody has a reason to write to it later.
     pub(crate) fn temp(&self) -> Result<Temp<'_>, StoreError> {
+        self.temp_of_mode(0o444)
+    }
+
+    fn temp_of_mode(&self, mode: u32) -> Result<Temp<'_>, StoreError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut made_folder = false;
         let mut path = PathBuf::new();
         for _ in 0..TEMP_NAMES_MAX {
             path = self.layout.tmp().join(temp_name());
             self.step(Step::CreateTemp, &path)?;
-            match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o444)) {
+            match rustix::fs::open(&path, flags, Mode::from_raw_mode(mode)) {
                 Ok(fd) => return Ok(Temp { store: self, path, file: File::from(fd), published: false }),
                 Err(Errno::EXIST | Errno::INTR) => {}
                 Err(Errno::NOENT | Errno::NOTDIR) if !made_folder => {
@@ -129,10 +136,8 @@ impl LocalStore {
 
     /// The same for a file that later runs may append to.
     pub(crate) fn write_loose(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
-        let temp = self.temp()?;
+        let temp = self.temp_of_mode(0o666)?;
         temp.write(content)?;
-        let umask_kept = Mode::from_raw_mode(0o644);
-        rustix::fs::fchmod(&temp.file, umask_kept).map_err(|errno| io("write", &temp.path, errno))?;
         self.rename(temp, path)
     }
 
@@ -193,26 +198,45 @@ pub(crate) fn clear_way(path: &Path) {
 }
 
 /// A name that no other process or thread uses, also across process-id namespaces:
-/// `PID-RANDOM-COUNT`, so that a collection can see whose it was.
+/// `NAMESPACE-PID-RANDOM-COUNT`, so that whoever cleans up can see whose it was.
 pub(crate) fn temp_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    static RANDOM: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    let random = RANDOM.get_or_init(random);
+    static PREFIX: std::sync::OnceLock<(u32, String)> = std::sync::OnceLock::new();
+    let pid = std::process::id();
+    let new_prefix = || format!("{}-{pid}-{:016x}", pid_namespace(), random());
+    let (owner, prefix) = PREFIX.get_or_init(|| (pid, new_prefix()));
     let count = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{}-{random:016x}-{count}", std::process::id())
+    // A forked copy of this process must not use its names.
+    if *owner == pid { format!("{prefix}-{count}") } else { format!("{}-{count}", new_prefix()) }
+}
+
+/// Names the process-id namespace of this process; 0 where `/proc` is not there.
+fn pid_namespace() -> u64 {
+    rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| crate::digests::StatKey::of(&stat).ino)
+}
+
+/// Whether the maker of a file with this [`temp_name`] is gone. A process of another namespace cannot be
+/// seen, so there `age` decides, as it does for a number that is in use again.
+pub(crate) fn is_abandoned(name: &[u8], age: std::time::Duration) -> bool {
+    if age > TEMP_AGE_MAX {
+        return true;
+    }
+    let mut parts = std::str::from_utf8(name).unwrap_or("").split('-');
+    let namespace = parts.next().and_then(|part| part.parse::<u64>().ok());
+    let pid = parts.next().and_then(|part| part.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    match (namespace, pid) {
+        (Some(namespace), Some(pid)) => {
+            namespace != 0
+                && namespace == pid_namespace()
+                && rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
+        }
+        _ => false,
+    }
 }
 
 /// A number that differs from process to process: what the standard library seeds its maps with.
 pub(crate) fn random() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
-
-/// Whether a process of this number runs, as far as can be seen from here.
-pub(crate) fn is_alive(pid: i32) -> bool {
-    match rustix::process::Pid::from_raw(pid) {
-        Some(pid) => rustix::process::test_kill_process(pid) != Err(Errno::SRCH),
-        None => false,
-    }
 }
 
 fn verb(step: Step) -> &'static str {

@@ -17,8 +17,6 @@ use crate::store::{Entry, Store, StoreError};
 
 /// What the names of stages begin with.
 const PREFIX: &str = ".spolia-stage-";
-/// A stage of a process that still lives is left alone until it is this old, seconds.
-const STAGE_SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// The folder being filled.
 pub(super) struct Stage<'s> {
@@ -38,13 +36,15 @@ pub(super) struct Stage<'s> {
 }
 
 impl<'s> Stage<'s> {
-    /// A new empty stage in `above`, which `path` names for messages.
+    /// A new empty stage in `above`, which `path` names for messages. What was left there by processes
+    /// that were killed goes.
     pub(super) fn new(
         above: BorrowedFd<'s>,
         path: &Path,
         store: &'s dyn Store,
         digests: Option<&'s DigestCache>,
     ) -> Result<Self, MaterialiseError> {
+        sweep(above);
         let text = format!("{PREFIX}{}", crate::local::temp_name());
         let path = path.join(&text);
         let failed = |errno: Errno| MaterialiseError::io("create", &path, errno);
@@ -178,31 +178,33 @@ impl<'s> Stage<'s> {
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
-        // Best effort: what stays is swept later.
-        let _unremoved = folder::remove_all(self.above, &self.name);
+        // After an exchange another process may still be writing into what is being removed. Best effort:
+        // what stays is swept later.
+        for _ in 0..3 {
+            if folder::remove_all(self.above, &self.name) != Err(Errno::NOTEMPTY) {
+                return;
+            }
+        }
     }
 }
 
 /// Removes what processes that were killed have left in `folder`; how many stages went.
 pub fn sweep_stages(folder: &Path) -> u64 {
-    let Ok(root) = folder::open_root(folder) else { return 0 };
-    let Ok(names) = folder::list(root.as_fd(), b".") else { return 0 };
+    folder::open_root(folder).map_or(0, |fd| sweep(fd.as_fd()))
+}
+
+pub(super) fn sweep(folder: BorrowedFd<'_>) -> u64 {
+    let Ok(names) = folder::list(folder, b".") else { return 0 };
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec;
     let mut swept = 0;
     for (name, _) in names {
-        let Some(owner) = owner(name.to_bytes()) else { continue };
-        let old = folder::look(root.as_fd(), name.to_bytes()).is_ok_and(|stat| {
-            let age = now.saturating_sub(stat.st_mtime);
-            u64::try_from(age).is_ok_and(|age| age > STAGE_SECONDS_MAX)
-        });
-        if (old || !crate::local::is_alive(owner)) && folder::remove_all(root.as_fd(), &name).is_ok() {
+        let Some(made_by) = name.to_bytes().strip_prefix(PREFIX.as_bytes()) else { continue };
+        let Ok(stat) = folder::look(folder, name.to_bytes()) else { continue };
+        let age = u64::try_from(now.saturating_sub(stat.st_mtime)).unwrap_or(0);
+        let abandoned = crate::local::is_abandoned(made_by, std::time::Duration::from_secs(age));
+        if abandoned && folder::remove_all(folder, &name).is_ok() {
             swept += 1;
         }
     }
     swept
-}
-
-fn owner(name: &[u8]) -> Option<i32> {
-    let rest = name.strip_prefix(PREFIX.as_bytes())?;
-    std::str::from_utf8(rest).ok()?.split('-').next()?.parse().ok()
 }

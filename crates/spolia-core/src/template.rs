@@ -234,6 +234,17 @@ impl<'t> Template<'t> {
     }
 }
 
+/// `text` with every placeholder replaced by what `value` gives. What it does not know, and what is no
+/// placeholder, stays as written: the manifest has been checked by then.
+pub fn expand(text: &str, value: &dyn Fn(Placeholder<'_>) -> Option<Vec<u8>>) -> Vec<u8> {
+    let Ok(template) = placeholders(text) else { return text.as_bytes().to_vec() };
+    let known = |placeholder: Placeholder<'_>| {
+        let value = value(placeholder).unwrap_or_else(|| placeholder.to_string().into_bytes());
+        Some(Cow::Owned(value))
+    };
+    template.expand(known).unwrap_or_else(|_| text.as_bytes().to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

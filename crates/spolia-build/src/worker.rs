@@ -1,0 +1,476 @@
+//! What a worker thread does with one node: restore it, or run it and publish what came out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use spolia_core::event::{EventKind, StepOutcome, Tier};
+use spolia_core::result::{Log, Stream};
+use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree};
+use spolia_engine::perform::{FreshOutputs, Presence, chain};
+use spolia_engine::{Executor, HostExecutor, Job, Performed, Places, Request, SandboxExecutor};
+use spolia_store::tree::{MaterialiseError, MaterialiseOptions, Materialised};
+use spolia_store::{KeyLock, Place, Store, materialise};
+
+use crate::build::Build;
+use crate::graph::NodeId;
+use crate::index;
+use crate::manifest::EngineKind;
+
+/// Work for one node, ready to be done.
+pub(crate) struct Task {
+    pub(crate) id: NodeId,
+    pub(crate) action: Action,
+    pub(crate) key: ActionKey,
+    pub(crate) whole_folders: Arc<Vec<RelPath>>,
+    pub(crate) tools: Vec<spolia_engine::tools::Tool>,
+    pub(crate) engine: EngineKind,
+    pub(crate) what: What,
+}
+
+/// What is to be done.
+pub(crate) enum What {
+    /// Put the outputs of a known result in place.
+    Restore { result: ActionResult, tier: Tier },
+    /// Run it.
+    Run { miss: MissReason, forced: bool },
+}
+
+/// How it went.
+pub(crate) struct Finished {
+    pub(crate) id: NodeId,
+    pub(crate) key: ActionKey,
+    pub(crate) outcome: StepOutcome,
+    /// Where it succeeded.
+    pub(crate) result: Option<ActionResult>,
+    pub(crate) stored: bool,
+    pub(crate) stored_bytes: u64,
+    pub(crate) cancelled: bool,
+    pub(crate) took_token: bool,
+}
+
+impl Build<'_> {
+    /// Does `task` to its end.
+    pub(crate) fn work(&self, mut task: Task, took_token: bool) -> Finished {
+        let finished = |task: &Task, outcome, result: Option<ActionResult>| Finished {
+            id: task.id,
+            key: task.key,
+            outcome,
+            result,
+            stored: true,
+            stored_bytes: 0,
+            cancelled: false,
+            took_token,
+        };
+        if let What::Restore { result, tier } = &task.what {
+            self.emit(EventKind::StepStarted {
+                id: self.graph.node(task.id).id.clone(),
+                key: task.key,
+                miss: None,
+            });
+            match self.publish(task.id, &result.outputs, &*self.engine.store) {
+                Ok(done) => {
+                    self.tell_healed(task.id, &done);
+                    self.replay(task.id, result);
+                    let outcome = hit(*tier, result, &done);
+                    let result = result.clone();
+                    return finished(&task, outcome, Some(result));
+                }
+                Err(error) if error.is_miss() => {
+                    let miss = match &error {
+                        MaterialiseError::Gone { path, .. } => {
+                            MissReason::OutputGone { what: format!("the output `{path}`") }
+                        }
+                        MaterialiseError::Damaged { path, .. } => {
+                            MissReason::Corrupt { what: format!("the output `{path}`") }
+                        }
+                        other => MissReason::OutputGone { what: other.to_string() },
+                    };
+                    self.emit(EventKind::Healed {
+                        what: format!("{}: {miss}; it runs again", self.graph.node(task.id).id),
+                    });
+                    task.what = What::Run { miss, forced: true };
+                }
+                Err(error) => {
+                    let outcome = failed(None, chain(&error), Vec::new());
+                    return finished(&task, outcome, None);
+                }
+            }
+        }
+        let What::Run { miss, forced } = &task.what else { unreachable!("only runs are left") };
+        self.run_task(&task, miss, *forced, took_token)
+    }
+
+    fn run_task(&self, task: &Task, miss: &MissReason, forced: bool, took_token: bool) -> Finished {
+        let node = self.graph.node(task.id);
+        let job = self.job(task);
+        let executor: &dyn Executor = match task.engine {
+            EngineKind::Sandbox => &SandboxExecutor,
+            EngineKind::Host => &HostExecutor,
+        };
+        let workplace = Workplace::new(self, task);
+        let keep_fds = self.jobserver.as_ref().map(|server| server.descriptors()).unwrap_or_default();
+        let waited = std::sync::atomic::AtomicBool::new(false);
+        let request = Request {
+            action: &task.action,
+            key: task.key,
+            job: &job,
+            executor,
+            cancel: self.session.cancel,
+            keep_fds: &keep_fds,
+            forced,
+            store_result: self.options.store_results,
+            prepare: &|| workplace.prepare(),
+            presence: &|path| self.presence_for(task, path),
+            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, &self.digests),
+            on_output: &|stream, bytes| self.output(task.id, stream, bytes),
+            on_start: &|| {
+                self.emit(EventKind::StepStarted {
+                    id: node.id.clone(),
+                    key: task.key,
+                    miss: Some(miss.clone()),
+                });
+            },
+            on_wait: &|waiting| {
+                if waiting.waited.as_millis() > 300 && !waited.swap(true, Ordering::Relaxed) {
+                    let holder = waiting.holder.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                    self.emit(EventKind::Warning {
+                        message: format!("{} is being built by another process{holder}; waiting", node.id),
+                        hint: None,
+                    });
+                }
+            },
+        };
+        let performed = self.engine.perform(&request);
+        let mut finished = Finished {
+            id: task.id,
+            key: task.key,
+            outcome: StepOutcome::Skipped { because: String::new() },
+            result: None,
+            stored: true,
+            stored_bytes: 0,
+            cancelled: false,
+            took_token,
+        };
+        match performed {
+            Performed::Hit(result) => match self.publish(task.id, &result.outputs, &*self.engine.store) {
+                Ok(done) => {
+                    finished.outcome = hit(Tier::Local, &result, &done);
+                    finished.result = Some(result);
+                }
+                Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+            },
+            Performed::Ran(done) => {
+                for message in &done.warnings {
+                    self.warn(format!("{}: {message}", node.id), None);
+                }
+                if !done.undeclared.is_empty() {
+                    self.tell_undeclared(task.id, &done.undeclared);
+                }
+                let fresh = FreshOutputs::new(&done.result.outputs, &done.out);
+                match self.publish(task.id, &done.result.outputs, &fresh) {
+                    Ok(_) => {
+                        finished.outcome = StepOutcome::Ran {
+                            miss: miss.clone(),
+                            cost: done.result.cost,
+                            output_bytes: done.result.outputs.size_bytes(),
+                            output_files: done.result.outputs.files().count() as u64,
+                            same_outputs: self.same_outputs(task.id, &done.result.outputs),
+                            not_stored: done.not_stored.clone(),
+                        };
+                        finished.stored = done.not_stored.is_none();
+                        finished.stored_bytes = done.stored_bytes;
+                        finished.result = Some(done.result);
+                    }
+                    Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+                }
+            }
+            Performed::Failed(failure) => {
+                let mut hints = failure.hints;
+                hints.extend(self.undeclared_hints(task.id, &failure.undeclared));
+                if failure.sandbox_refused {
+                    hints.push("`--engine host` runs steps without a sandbox".to_owned());
+                    self.forget_probe();
+                }
+                finished.cancelled = failure.cancelled;
+                finished.outcome = StepOutcome::Failed {
+                    miss: Some(miss.clone()),
+                    error: failure.error,
+                    hints,
+                    cost: failure.cost,
+                    exit_code: failure.exit_code,
+                };
+            }
+        }
+        drop(workplace);
+        finished
+    }
+
+    fn job(&self, task: &Task) -> Job {
+        let node = self.graph.node(task.id);
+        let mut unkeyed_env = BTreeMap::new();
+        if let Some(server) = &self.jobserver {
+            unkeyed_env.extend(server.variables());
+        }
+        if node.body.network {
+            unkeyed_env.extend(self.session.network_env.clone());
+        }
+        Job {
+            label: node.id.to_string(),
+            timeout: node.body.timeout_ms.map(std::time::Duration::from_millis),
+            retries: node.body.retries,
+            unkeyed_env,
+        }
+    }
+
+    fn output(&self, id: NodeId, stream: Stream, bytes: &[u8]) {
+        self.emit(EventKind::StepOutput {
+            id: self.graph.node(id).id.clone(),
+            stream,
+            text: String::from_utf8_lossy(bytes).into_owned(),
+        });
+    }
+
+    fn replay(&self, id: NodeId, result: &ActionResult) {
+        if !self.options.replay {
+            return;
+        }
+        let Some(log) = result.log.as_ref().and_then(|log| self.engine.log(log)) else { return };
+        for (stream, bytes) in Log::chunks(&log) {
+            self.output(id, stream, bytes);
+        }
+    }
+
+    /// Shows the kept output of a step that is in place.
+    pub(crate) fn replay_up_to_date(&self, id: NodeId, result: &ActionResult) {
+        self.replay(id, result);
+    }
+
+    /// Inputs are there; what another step publishes, or lies outside, is nobody's undeclared file.
+    fn presence_for(&self, task: &Task, path: &RelPath) -> Presence {
+        if task.action.inputs.get(path).is_some() {
+            return Presence::Absent;
+        }
+        self.index.presence(path)
+    }
+
+    pub(crate) fn publish(
+        &self,
+        id: NodeId,
+        tree: &Tree,
+        blobs: &dyn Store,
+    ) -> Result<Materialised, MaterialiseError> {
+        let node = self.graph.node(id);
+        if node.body.outputs.is_empty() {
+            return Ok(Materialised::default());
+        }
+        let previous = self.remembered(id).filter(|old| old.published == node.place.at);
+        let previous = previous.map(|old| old.result.outputs);
+        let place = Place { root: &self.session.root, at: &node.place.at };
+        let options = MaterialiseOptions {
+            exact: node.place.exact,
+            digests: Some(&self.digests),
+            previous: previous.as_ref().filter(|_| !node.place.exact),
+        };
+        materialise(tree, blobs, place, options)
+    }
+
+    fn tell_healed(&self, id: NodeId, done: &Materialised) {
+        let node = self.graph.node(id);
+        // Only what had been there by our own account was damaged; a new key writes new files.
+        let known = self.remembered(id).is_some_and(|old| self.key_of(id) == Some(old.key));
+        if !known {
+            return;
+        }
+        for (path, wrong) in done.healed.iter().take(5) {
+            let path = node.place.at.join(path);
+            self.emit(EventKind::Healed { what: format!("`{path}` {} and was put back", wrong.words()) });
+        }
+        if done.healed.len() > 5 {
+            let more = done.healed.len() - 5;
+            self.emit(EventKind::Healed {
+                what: format!("{more} more outputs of {} were put back", node.id),
+            });
+        }
+    }
+
+    fn tell_undeclared(&self, id: NodeId, paths: &[RelPath]) {
+        let node = self.graph.node(id);
+        let first = paths.first().map(ToString::to_string).unwrap_or_default();
+        let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
+        self.warn(
+            format!(
+                "step `{}` looked for `{first}`{more}, which it does not declare; its result is not stored",
+                node.id
+            ),
+            self.undeclared_hints(id, paths).into_iter().next(),
+        );
+    }
+
+    /// The line to add to the manifest.
+    fn undeclared_hints(&self, id: NodeId, paths: &[RelPath]) -> Vec<String> {
+        const SHOWN: usize = 8;
+        if paths.is_empty() {
+            return Vec::new();
+        }
+        let node = self.graph.node(id);
+        let from = |path: &RelPath| {
+            let below = path.strip_prefix(&node.body.folder).map(|path| path.to_string());
+            let up = node.body.folder.as_bytes().split(|b| *b == b'/').filter(|s| !s.is_empty()).count();
+            below.unwrap_or_else(|| format!("{}{path}", "../".repeat(up)))
+        };
+        let names = paths.iter().take(SHOWN).map(|path| format!("\"{}\"", from(path)));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let rest =
+            if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
+        let defined = &node.step.defined;
+        vec![format!(
+            "add to `inputs` of `[steps.{}]` ({}:{}): {names}{rest}",
+            node.id.step, defined.file, defined.line
+        )]
+    }
+
+    fn same_outputs(&self, id: NodeId, now: &Tree) -> Option<bool> {
+        self.remembered(id).map(|old| old.result.outputs.digest() == now.digest())
+    }
+}
+
+fn hit(tier: Tier, result: &ActionResult, done: &Materialised) -> StepOutcome {
+    StepOutcome::Hit {
+        tier,
+        saved: result.cost,
+        restored_files: done.files_written,
+        restored_bytes: done.bytes_written,
+    }
+}
+
+fn failed(miss: Option<&MissReason>, error: String, hints: Vec<String>) -> StepOutcome {
+    StepOutcome::Failed {
+        miss: miss.cloned(),
+        error,
+        hints,
+        cost: spolia_core::Cost::default(),
+        exit_code: None,
+    }
+}
+
+/// The folders of one task, from its start until its outputs are published.
+struct Workplace<'b> {
+    build: &'b Build<'b>,
+    task: &'b Task,
+    /// Its own folder.
+    scratch: PathBuf,
+    held: std::sync::Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    mounts: Vec<spolia_engine::mounts::Mounted>,
+    lock: Option<KeyLock>,
+}
+
+impl<'b> Workplace<'b> {
+    fn new(build: &'b Build<'b>, task: &'b Task) -> Self {
+        let id = &build.graph.node(task.id).id;
+        let scratch = match task.engine {
+            EngineKind::Sandbox => {
+                let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
+                build.tmp().join(format!("{}.{number}", std::process::id()))
+            }
+            EngineKind::Host => build.own().join("work").join(&id.step).join(id.platform.to_string()),
+        };
+        Self { build, task, scratch, held: std::sync::Mutex::default() }
+    }
+
+    /// Makes everything the run needs; called again for every try.
+    fn prepare(&self) -> Result<Places, String> {
+        let build = self.build;
+        let node = build.graph.node(self.task.id);
+        let cannot = |path: &std::path::Path, error: std::io::Error| {
+            format!("cannot prepare `{}`: {error}", path.display())
+        };
+        build.make_own_folders().map_err(|error| cannot(&build.own(), error))?;
+        let folder = self.folder()?;
+        let scratch = folder.join("scratch");
+        let out = folder.join("out");
+        for path in [&scratch, &out] {
+            spolia_engine::sandbox::remove_scratch(path)
+                .and_then(|()| std::fs::create_dir(path))
+                .map_err(|error| cannot(path, error))?;
+        }
+        let mut needs = BTreeMap::new();
+        for need in &node.needs {
+            let needed = build.graph.node(*need);
+            needs.insert(needed.id.step.clone(), build.needs_folder(*need)?);
+        }
+        Ok(Places {
+            root: build.session.root.clone(),
+            out,
+            scratch,
+            needs,
+            mounts: self.mounts()?,
+            tools: self.task.tools.clone(),
+            whole_folders: self.task.whole_folders.to_vec(),
+            hidden: vec![build.session.store.dir().to_owned()],
+        })
+    }
+
+    /// Where the run's own folders are. On the host it has the same path each time, since outputs may embed
+    /// it, and one run at a time uses it.
+    fn folder(&self) -> Result<PathBuf, String> {
+        let cannot = |error: std::io::Error| format!("cannot prepare `{}`: {error}", self.scratch.display());
+        if self.task.engine == EngineKind::Sandbox {
+            match std::fs::create_dir(&self.scratch) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(error)),
+                _ => return Ok(self.scratch.clone()),
+            }
+        }
+        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if held.lock.is_none() {
+            let cancel = self.build.session.cancel;
+            let lock = KeyLock::acquire(&self.scratch.join("lock"), &mut |_| !cancel.is_cancelled());
+            held.lock = lock.map_err(|error| chain(&error))?;
+        }
+        Ok(self.scratch.clone())
+    }
+
+    fn mounts(&self) -> Result<Vec<(String, PathBuf)>, String> {
+        let build = self.build;
+        let id = &build.graph.node(self.task.id).id;
+        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        held.mounts.clear();
+        let owner = spolia_engine::mounts::Owner {
+            project: &build.project_name(),
+            step: &id.step,
+            platform: &id.platform,
+        };
+        // In one order everywhere, so that two steps with the same locked mounts cannot wait for each other.
+        let mut wanted: Vec<_> = self.task.action.mounts.iter().collect();
+        wanted.sort_by_key(|mount| (&mount.id, &mount.path));
+        for mount in wanted {
+            let cancel = build.session.cancel;
+            let mut wait = |_| !cancel.is_cancelled();
+            let taken = spolia_engine::mounts::take(&build.session.store, mount, owner, &mut wait);
+            match taken.map_err(|error| chain(&error))? {
+                Some(mounted) => held.mounts.push(mounted),
+                None => return Err(format!("the cache mount `{}` is in use", mount.id)),
+            }
+        }
+        Ok(held.mounts.iter().map(|mount| (mount.inside.clone(), mount.folder.clone())).collect())
+    }
+}
+
+impl Drop for Workplace<'_> {
+    fn drop(&mut self) {
+        // What stays is swept by the next build, or emptied by the next run.
+        match self.task.engine {
+            EngineKind::Sandbox => drop(spolia_engine::sandbox::remove_scratch(&self.scratch)),
+            EngineKind::Host => {
+                for name in ["scratch", "out"] {
+                    drop(spolia_engine::sandbox::remove_scratch(&self.scratch.join(name)));
+                }
+            }
+        }
+    }
+}

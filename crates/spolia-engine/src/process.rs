@@ -1,0 +1,230 @@
+//! One child from start to end: its output, its time limit, its cost. Knows no action.
+//!
+//! The child leads a process group of its own. Whatever of that group is left when the leader has ended is
+//! killed before the leader is reaped, while the group's number cannot have been given to anyone else.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use spolia_core::Cost;
+use spolia_core::result::{Log, Stream};
+
+use crate::cancel::Cancel;
+use crate::executor::End;
+use crate::sys;
+
+/// How long a stopped child may take to end by itself.
+pub const GRACE: Duration = Duration::from_secs(3);
+/// How long output is waited for after the child has ended, where someone else keeps its pipe open.
+const DRAIN: Duration = Duration::from_millis(200);
+/// The most output that is kept of one run, bytes; what comes after is shown but not stored.
+pub const LOG_BYTES_MAX: usize = 64 << 20;
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// How a child ended and what it left.
+pub struct Ended {
+    /// How.
+    pub end: End,
+    /// What it printed, in the order it arrived.
+    pub log: Log,
+    /// Whether more was printed than [`LOG_BYTES_MAX`].
+    pub log_cut: bool,
+    /// What it and its waited-for descendants cost.
+    pub cost: Cost,
+}
+
+/// What bounds a child.
+pub struct Limits<'l> {
+    /// Stops it when set.
+    pub cancel: &'l Cancel,
+    /// Wall time.
+    pub timeout: Option<Duration>,
+}
+
+/// Starts `command` in a process group of its own with pipes for its output, and waits for its end. Its
+/// standard input is the caller's to choose.
+///
+/// # Errors
+/// It could not be started, or the kernel would not let us watch it (it is killed then).
+#[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
+pub fn run(
+    mut command: Command,
+    limits: &Limits<'_>,
+    on_output: &mut dyn FnMut(Stream, &[u8]),
+) -> std::io::Result<Ended> {
+    use std::os::unix::process::CommandExt as _;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    let watched = watch(&mut child, began, limits, on_output);
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    signal(pid, Signal::KILL);
+    let (_, ended, usage) = sys::wait4(pid)?;
+    let wall = began.elapsed();
+    let Watched { log, log_cut, stopped } = watched?;
+    let end = match (stopped, ended) {
+        (Some(stopped), _) => stopped,
+        (None, sys::Ended::Exited(code)) => End::Exited(code),
+        (None, sys::Ended::Signalled(number)) => End::Signalled(number),
+    };
+    let cost = Cost {
+        wall_us: u64::try_from(wall.as_micros()).ok(),
+        user_us: Some(usage.user_us),
+        sys_us: Some(usage.sys_us),
+        max_rss_bytes: Some(usage.max_rss_bytes),
+    };
+    Ok(Ended { end, log, log_cut, cost })
+}
+
+struct Watched {
+    log: Log,
+    log_cut: bool,
+    stopped: Option<End>,
+}
+
+struct Pipe<R> {
+    reader: Option<R>,
+    stream: Stream,
+}
+
+/// When the child is to be looked at next, whatever happens.
+struct Deadlines {
+    /// It has run too long.
+    timeout: Option<Instant>,
+    /// It was asked to end and has not.
+    kill: Option<Instant>,
+    /// It has ended and someone else holds its pipe.
+    drain: Option<Instant>,
+}
+
+impl Deadlines {
+    fn next(&self) -> Option<Instant> {
+        [self.timeout, self.kill, self.drain].into_iter().flatten().min()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
+fn watch(
+    child: &mut Child,
+    began: Instant,
+    limits: &Limits<'_>,
+    on_output: &mut dyn FnMut(Stream, &[u8]),
+) -> std::io::Result<Watched> {
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    let pidfd = open_pidfd(pid)?;
+    let mut out = Pipe { reader: child.stdout.take(), stream: Stream::Stdout };
+    let mut err = Pipe { reader: child.stderr.take(), stream: Stream::Stderr };
+    let mut watched = Watched { log: Log::default(), log_cut: false, stopped: None };
+    let mut deadlines =
+        Deadlines { timeout: limits.timeout.map(|limit| began + limit), kill: None, drain: None };
+    let mut ended = false;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        if ended && out.reader.is_none() && err.reader.is_none() {
+            return Ok(watched);
+        }
+        let asked = deadlines.kill.is_some() || deadlines.drain.is_some();
+        let ready = {
+            // A place for every source, so that the answers are found by their number.
+            let out_fd = out.reader.as_ref().map(AsFd::as_fd);
+            let err_fd = err.reader.as_ref().map(AsFd::as_fd);
+            let end_fd = (!ended).then(|| pidfd.as_fd());
+            let stop_fd = (!ended && !asked).then(|| limits.cancel.as_fd());
+            let mut fds = [out_fd, err_fd, end_fd, stop_fd].map(|fd| match fd {
+                Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+                None => PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::empty()),
+            });
+            poll(&mut fds, deadlines.next())?;
+            [0, 1, 2, 3].map(|at: usize| {
+                let used = [out.reader.is_some(), err.reader.is_some(), !ended, !ended && !asked][at];
+                used && !fds[at].revents().is_empty()
+            })
+        };
+        if ready[0] {
+            take(&mut out, &mut buffer, &mut watched, on_output)?;
+        }
+        if ready[1] {
+            take(&mut err, &mut buffer, &mut watched, on_output)?;
+        }
+        if ready[2] {
+            ended = true;
+            deadlines = Deadlines { timeout: None, kill: None, drain: Some(Instant::now() + DRAIN) };
+            // The rest of its group, so that the pipes close.
+            signal(pid, Signal::KILL);
+        }
+        let now = Instant::now();
+        if ready[3] {
+            watched.stopped = Some(End::Cancelled);
+            signal(pid, Signal::TERM);
+            deadlines.kill = Some(now + GRACE);
+            deadlines.timeout = None;
+        }
+        if deadlines.timeout.is_some_and(|at| at <= now) {
+            watched.stopped = Some(End::TimedOut);
+            signal(pid, Signal::TERM);
+            deadlines.kill = Some(now + GRACE);
+            deadlines.timeout = None;
+        }
+        if deadlines.kill.is_some_and(|at| at <= now) {
+            signal(pid, Signal::KILL);
+            deadlines.kill = Some(now + GRACE);
+        }
+        if ended && deadlines.drain.is_some_and(|at| at <= now) {
+            return Ok(watched);
+        }
+    }
+}
+
+fn open_pidfd(pid: i32) -> std::io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("no process id"))?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
+    let now = Instant::now();
+    let timeout = until.map(|until| {
+        let left = until.saturating_duration_since(now);
+        Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) }
+    });
+    match rustix::event::poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn take<R: Read>(
+    pipe: &mut Pipe<R>,
+    buffer: &mut [u8],
+    watched: &mut Watched,
+    on_output: &mut dyn FnMut(Stream, &[u8]),
+) -> std::io::Result<()> {
+    let Some(reader) = &mut pipe.reader else { return Ok(()) };
+    let length = match reader.read(buffer) {
+        Ok(length) => length,
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if length == 0 {
+        pipe.reader = None;
+        return Ok(());
+    }
+    on_output(pipe.stream, &buffer[..length]);
+    if watched.log.as_bytes().len() + length > LOG_BYTES_MAX {
+        watched.log_cut = true;
+    } else {
+        watched.log.push(pipe.stream, &buffer[..length]);
+    }
+    Ok(())
+}
+
+/// To the whole group; that it is gone already is no error.
+fn signal(group: i32, signal: Signal) {
+    if let Some(group) = Pid::from_raw(group) {
+        let _gone = rustix::process::kill_process_group(group, signal);
+    }
+}

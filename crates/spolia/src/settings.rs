@@ -1,0 +1,137 @@
+//! `args + environment → Settings`. The only reader of the environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use crate::cli::{Global, When};
+use crate::exit::Failure;
+
+/// Variables passed to steps with network: how to reach it and whom to trust. Never keyed.
+const NETWORK: &[&str] = &[
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+];
+/// Variables that toolchain managers go by.
+const TOOLCHAINS: &[&str] = &[
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "CARGO_HOME",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "GOROOT",
+    "GOTOOLCHAIN",
+];
+
+/// Everything that comes from outside the command's own arguments.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) manifest: Option<PathBuf>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: bool,
+    pub(crate) color: bool,
+    pub(crate) fancy: bool,
+    pub(crate) github: bool,
+    pub(crate) home: PathBuf,
+    pub(crate) search: OsString,
+    cache_dir: Option<PathBuf>,
+    env: BTreeMap<OsString, OsString>,
+}
+
+impl Settings {
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+    pub(crate) fn gather(global: &Global) -> Self {
+        let env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let var = |name: &str| env.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty());
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+        let cwd = global.directory.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
+        let home = var("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
+        let absolute = |path: &OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+        let cache_dir = global.cache_dir.as_ref().map(|dir| here.join(dir)).or_else(|| {
+            var("SPOLIA_CACHE_DIR")
+                .map(|dir| here.join(dir))
+                .or_else(|| var("XDG_CACHE_HOME").and_then(absolute).map(|dir| dir.join("spolia")))
+                .or_else(|| (home != PathBuf::from("/")).then(|| home.join(".cache/spolia")))
+        });
+        let terminal = std::io::stderr().is_terminal();
+        let dumb = var("TERM").is_some_and(|term| term == "dumb");
+        let color = match global.color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => terminal && !dumb && var("NO_COLOR").is_none(),
+        };
+        let github = var("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+        let fancy = match global.progress {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => terminal && !dumb && !github && var("CI").is_none(),
+        };
+        Self {
+            manifest: global.manifest.as_ref().map(|path| here.join(path)),
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            color,
+            fancy: fancy && !global.json && !global.quiet,
+            github,
+            search: var("PATH").cloned().unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")),
+            home,
+            cwd,
+            cache_dir,
+            env,
+        }
+    }
+
+    /// A variable of the caller's.
+    pub(crate) fn var(&self, name: &str) -> Option<OsString> {
+        self.env.get(std::ffi::OsStr::new(name)).cloned()
+    }
+
+    fn some(&self, names: &[&str]) -> BTreeMap<String, OsString> {
+        names.iter().filter_map(|name| Some(((*name).to_owned(), self.var(name)?))).collect()
+    }
+
+    /// What steps with network get.
+    pub(crate) fn network_env(&self) -> BTreeMap<String, OsString> {
+        self.some(NETWORK)
+    }
+
+    /// What toolchain managers go by.
+    pub(crate) fn toolchain_env(&self) -> BTreeMap<String, OsString> {
+        self.some(TOOLCHAINS)
+    }
+
+    /// Where the store is.
+    ///
+    /// # Errors
+    /// There is no home to put it in.
+    pub(crate) fn cache_dir(&self) -> Result<PathBuf, Failure> {
+        self.cache_dir.clone().ok_or_else(|| {
+            Failure::environment("there is no place for the store: HOME is not set")
+                .hint("set SPOLIA_CACHE_DIR, or use --cache-dir")
+        })
+    }
+
+    /// Processors that this process may use.
+    pub(crate) fn processors(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    }
+}

@@ -1,0 +1,141 @@
+//! The only printer. Data goes to stdout, talk to stderr.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use spolia_core::diagnostic::{self, Diagnostic};
+
+use crate::exit::{Exit, Failure};
+use crate::settings::Settings;
+
+/// Prints, for a person or for a program.
+pub(crate) struct Shell {
+    json: bool,
+    quiet: bool,
+    color: bool,
+    /// Keeps lines of several threads whole.
+    one: Mutex<()>,
+}
+
+/// What a line is coloured as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Plain,
+    Warning,
+    Error,
+    Dim,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "\x1b[1;32m",
+            Self::Plain => "\x1b[1m",
+            Self::Warning => "\x1b[1;33m",
+            Self::Error => "\x1b[1;31m",
+            Self::Dim => "\x1b[2m",
+        }
+    }
+}
+
+impl Shell {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { json: settings.json, quiet: settings.quiet, color: settings.color, one: Mutex::new(()) }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    fn style(&self) -> diagnostic::Style {
+        if self.color { diagnostic::Style::Colour } else { diagnostic::Style::Plain }
+    }
+
+    /// `text` in a tone, where colour is on.
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        if self.color { format!("{}{text}\x1b[0m", tone.code()) } else { text.to_owned() }
+    }
+
+    /// Data, as it is. A closed pipe is the reader's choice, not an error.
+    pub(crate) fn out(&self, text: &str) {
+        let _one = self.one.lock();
+        let mut stdout = std::io::stdout().lock();
+        let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    /// Data as one line of JSON.
+    pub(crate) fn json_line(&self, value: &impl serde::Serialize) {
+        if let Ok(mut line) = serde_json::to_string(value) {
+            line.push('\n');
+            self.out(&line);
+        }
+    }
+
+    /// Talk, as it is.
+    pub(crate) fn err(&self, text: &str) {
+        let _one = self.one.lock();
+        let mut stderr = std::io::stderr().lock();
+        let _closed = stderr.write_all(text.as_bytes());
+    }
+
+    /// One right-aligned verb and what it was done to. Not when quiet.
+    pub(crate) fn status(&self, tone: Tone, verb: &str, what: &str) {
+        if !self.quiet && !self.json {
+            self.err(&format!("{}\n", self.status_line(tone, verb, what)));
+        }
+    }
+
+    pub(crate) fn status_line(&self, tone: Tone, verb: &str, what: &str) -> String {
+        format!("{} {what}", self.paint(tone, &format!("{verb:>10}")))
+    }
+
+    /// A warning, with what to do.
+    pub(crate) fn warning(&self, message: &str, hints: &[String]) {
+        self.err(&self.spoken(Tone::Warning, "warning", message, hints));
+    }
+
+    pub(crate) fn spoken(&self, tone: Tone, word: &str, message: &str, hints: &[String]) -> String {
+        let mut text = format!("{}: {message}\n", self.paint(tone, word));
+        for hint in hints {
+            text.push_str(&format!("{}: {hint}\n", self.paint(Tone::Plain, "hint")));
+        }
+        text
+    }
+
+    /// Mistakes in files.
+    pub(crate) fn diagnostics(&self, diagnostics: &[Diagnostic]) {
+        if self.json {
+            for diagnostic in diagnostics {
+                self.json_line(diagnostic);
+            }
+        } else {
+            self.err(&diagnostic::render_all(diagnostics, self.style()));
+        }
+    }
+
+    /// Why the command ends early.
+    pub(crate) fn error(&self, failure: &Failure) {
+        self.diagnostics(&failure.diagnostics);
+        if failure.message.is_empty() {
+            return;
+        }
+        if self.json {
+            self.json_line(&serde_json::json!({
+                "kind": "error",
+                "message": failure.message,
+                "hints": failure.hints,
+                "exit_code": failure.exit.code(),
+            }));
+            return;
+        }
+        self.err(&self.spoken(Tone::Error, "error", &failure.message, &failure.hints));
+        if failure.exit == Exit::Internal {
+            self.err("hint: this is a bug of spolia's; please report it with the lines above\n");
+        }
+    }
+}
