@@ -75,7 +75,11 @@ pub(crate) fn build(
     let cancel = cancel_on_signals()?;
     let run = RunId::new(now_us());
     let journal = store.is_writable().then(|| JournalWriter::new(&store, &run));
-    let recorder = Recorder::new(painter::choose(settings, shell), journal);
+    let mut painter = painter::choose(settings, shell);
+    if settings.github {
+        painter.locate(definitions(root, manifest, settings));
+    }
+    let recorder = Recorder::new(painter, journal).heed(&cancel);
     let ended = with_session(root, store, settings, &cancel, run, &|kind| recorder.take(kind), |session| {
         let digests = digest_cache(session);
         Build::new(session, manifest, options, &digests)?.run()
@@ -90,6 +94,18 @@ pub(crate) fn build(
     recorder.close();
     ended.map_err(|error| failure(&error))?;
     Ok(exit)
+}
+
+/// Where steps are defined, as seen from the repository.
+fn definitions(root: &std::path::Path, manifest: &Manifest, settings: &Settings) -> painter::Definitions {
+    let workspace = settings.github_workspace.as_ref().and_then(|path| path.canonicalize().ok());
+    let place = |step: &spolia_build::manifest::Step| {
+        let file = step.defined.file.under(root);
+        let file =
+            workspace.as_ref().and_then(|workspace| file.strip_prefix(workspace).ok()).unwrap_or(&file);
+        (step.name.clone(), (file.display().to_string(), step.defined.line))
+    };
+    manifest.steps.iter().map(place).collect()
 }
 
 fn exit_of(ended: &Ended) -> Exit {
