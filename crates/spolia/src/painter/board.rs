@@ -12,6 +12,8 @@ const LAST_LINE_BYTES_MAX: usize = 4096;
 pub(crate) struct Output {
     text: String,
     dropped_bytes: usize,
+    /// The last line of what was taken.
+    last_taken: String,
 }
 
 impl Output {
@@ -36,6 +38,9 @@ impl Output {
         let end = self.text.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.text.split_off(end);
         let lines = std::mem::replace(&mut self.text, rest);
+        if let Some(last) = last_line(&lines) {
+            self.last_taken = last.to_owned();
+        }
         self.with_dropped(lines)
     }
 
@@ -57,12 +62,16 @@ impl Output {
 
     /// The last line that is not blank, perhaps without its end or its start.
     pub(crate) fn last_line(&self) -> &str {
-        let mut from = self.text.len().saturating_sub(LAST_LINE_BYTES_MAX);
-        while !self.text.is_char_boundary(from) {
-            from += 1;
-        }
-        self.text[from..].rsplit(['\n', '\r']).find(|line| !line.trim().is_empty()).unwrap_or("")
+        last_line(&self.text).unwrap_or(&self.last_taken)
     }
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    let mut from = text.len().saturating_sub(LAST_LINE_BYTES_MAX);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text[from..].rsplit(['\n', '\r']).find(|line| !line.trim().is_empty())
 }
 
 /// A step that has begun and not ended.
@@ -199,6 +208,7 @@ mod tests {
         output.push("o\r\n  \n");
         assert_eq!(output.last_line(), "two");
         assert_eq!(output.take_lines(), "two\r\n  \n");
+        assert_eq!(output.last_line(), "two");
         output.push("three");
         assert_eq!(output.take_all(), "three\n");
     }
