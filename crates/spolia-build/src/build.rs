@@ -990,8 +990,9 @@ impl Main<'_, '_> {
             self.failed = true;
             self.schedule.fail(&build.graph, id)
         };
+        let ended = if finished.cancelled { "was stopped" } else { "failed" };
         for skipped in skipped {
-            self.skip(skipped, format!("it needs {name}, which failed"));
+            self.skip(skipped, format!("it needs {name}, which {ended}"));
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use spolia_build::build::{Ended, Forced, tell_fresh};
-use spolia_build::manifest::EngineKind;
+use spolia_build::manifest::{EngineKind, Manifest};
 use spolia_build::{Build, BuildError, GraphError, Options, Session, fresh};
 use spolia_core::Digest;
 use spolia_core::event::EventKind;
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Resul
     if let Some(file) = &file
         && let Some((summary, steps)) = fresh::check(&root, file, now_us(), &|name| settings.var(name))
     {
-        return recorded(&root, store, settings, shell, |session| {
+        return recorded(&root, None, store, settings, shell, |session| {
             Ok(tell_fresh(session, &options, summary, steps, began))
         });
     }
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Resul
     let project = Project::read(root, &name, shell, variant)?;
     let request = request.filter(|_| project.is_clean);
     let request = request.map(|request| fresh::Request { manifests: project.files.clone(), ..request });
-    recorded(&project.root, store, settings, shell, |session| {
+    recorded(&project.root, Some(&project.manifest), store, settings, shell, |session| {
         Build::new(session, &project.manifest, &options, &digests)?.run(request.as_ref())
     })
 }
@@ -122,9 +122,10 @@ pub(crate) fn how_options(how: &How, settings: &Settings) -> Options {
     }
 }
 
-/// Runs `body`, shows what happens and records it.
+/// Runs `body`, shows what happens and records it. `manifest` tells where steps are defined.
 pub(crate) fn recorded(
     root: &Path,
+    manifest: Option<&Manifest>,
     store: Arc<LocalStore>,
     settings: &Settings,
     shell: &Shell,
@@ -133,7 +134,11 @@ pub(crate) fn recorded(
     let cancel = cancel_on_signals()?;
     let run = RunId::new(now_us());
     let journal = store.is_writable().then(|| JournalWriter::new(&store, &run));
-    let recorder = Recorder::new(painter::choose(settings, shell), journal);
+    let mut painter = painter::choose(settings, shell);
+    if let Some(manifest) = manifest.filter(|_| settings.github) {
+        painter.locate(definitions(root, manifest, settings));
+    }
+    let recorder = Recorder::new(painter, journal).heed(&cancel);
     let ended = with_session(root, store, settings, &cancel, run, &|kind| recorder.take(kind), body);
     let exit = match &ended {
         Ok(ended) => exit_of(ended),
@@ -145,6 +150,18 @@ pub(crate) fn recorded(
     recorder.close();
     ended.map_err(|error| failure(&error))?;
     Ok(exit)
+}
+
+/// Where steps are defined, as seen from the repository.
+fn definitions(root: &std::path::Path, manifest: &Manifest, settings: &Settings) -> painter::Definitions {
+    let workspace = settings.github_workspace.as_ref().and_then(|path| path.canonicalize().ok());
+    let place = |step: &spolia_build::manifest::Step| {
+        let file = step.defined.file.under(root);
+        let file =
+            workspace.as_ref().and_then(|workspace| file.strip_prefix(workspace).ok()).unwrap_or(&file);
+        (step.name.clone(), (file.display().to_string(), step.defined.line))
+    };
+    manifest.steps.iter().map(place).collect()
 }
 
 fn exit_of(ended: &Ended) -> Exit {
