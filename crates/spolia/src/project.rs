@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spolia_build::manifest::{self, Manifest};
-use spolia_core::{Platform, RelPath};
+use spolia_core::{Diagnostic, Platform, RelPath};
 use spolia_store::{LocalOptions, LocalStore};
 
 use crate::exit::{Exit, Failure};
@@ -69,15 +69,22 @@ impl manifest::Files for Disk<'_> {
 impl Project {
     /// Reads the nearest manifest; its warnings are shown, its mistakes are the failure.
     pub(crate) fn load(settings: &Settings, shell: &Shell, variant: Option<&str>) -> Result<Self, Failure> {
+        let (project, warnings) = Self::read(settings, variant)?;
+        if !shell.is_quiet() {
+            shell.diagnostics(&warnings);
+        }
+        Ok(project)
+    }
+
+    /// Reads the nearest manifest, and shows nothing.
+    pub(crate) fn read(
+        settings: &Settings,
+        variant: Option<&str>,
+    ) -> Result<(Self, Vec<Diagnostic>), Failure> {
         let (root, name) = find(settings)?;
         let request = manifest::Request { variant, host: Platform::host() };
         match manifest::parse(&mut Disk(&root), &name, &request) {
-            Ok((manifest, warnings)) => {
-                if !shell.is_quiet() {
-                    shell.diagnostics(&warnings);
-                }
-                Ok(Self { root, manifest })
-            }
+            Ok((manifest, warnings)) => Ok((Self { root, manifest }, warnings)),
             Err(diagnostics) => {
                 Err(Failure { exit: Exit::Usage, message: String::new(), hints: Vec::new(), diagnostics })
             }

@@ -63,9 +63,14 @@ impl Shell {
 
     /// Data, as it is. A closed pipe is the reader's choice, not an error.
     pub(crate) fn out(&self, text: &str) {
+        self.out_bytes(text.as_bytes());
+    }
+
+    /// Data that need not be text.
+    pub(crate) fn out_bytes(&self, bytes: &[u8]) {
         let _one = self.one.lock();
         let mut stdout = std::io::stdout().lock();
-        let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let _closed = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
 
     /// Data as one line of JSON.
@@ -76,11 +81,15 @@ impl Shell {
         }
     }
 
+    /// Talk that need not be text.
+    pub(crate) fn err_bytes(&self, bytes: &[u8]) {
+        let _one = self.one.lock();
+        let _closed = std::io::stderr().lock().write_all(bytes);
+    }
+
     /// Talk, as it is.
     pub(crate) fn err(&self, text: &str) {
-        let _one = self.one.lock();
-        let mut stderr = std::io::stderr().lock();
-        let _closed = stderr.write_all(text.as_bytes());
+        self.err_bytes(text.as_bytes());
     }
 
     /// One right-aligned verb and what it was done to. Not when quiet.

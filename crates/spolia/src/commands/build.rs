@@ -13,17 +13,20 @@ use spolia_store::{DigestCache, JournalWriter, LocalStore, RunId};
 
 use crate::cli::{BuildArgs, EngineArg, How};
 use crate::exit::{Exit, Failure};
+use crate::painter;
 use crate::project::{Project, open_store};
 use crate::recorder::{Recorder, now_us};
 use crate::settings::Settings;
 use crate::shell::Shell;
-use crate::{painter, project};
 
 /// Runs it.
 pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     let project = Project::load(settings, shell, args.how.variant.as_deref())?;
-    let store = open_store(settings)?;
     let options = options(args, settings);
+    if args.dry_run {
+        return super::look::dry_run(&project, &options, settings, shell);
+    }
+    let store = open_store(settings)?;
     build(&project.root, &project.manifest, &options, store, settings, shell)
 }
 
@@ -76,10 +79,14 @@ pub(crate) fn build(
     let run = RunId::new(now_us());
     let journal = store.is_writable().then(|| JournalWriter::new(&store, &run));
     let recorder = Recorder::new(painter::choose(settings, shell), journal);
-    let ended = with_session(root, store, settings, &cancel, run, &|kind| recorder.take(kind), |session| {
+    let sink = |kind| recorder.take(kind);
+    let mut ended = with_session(root, Arc::clone(&store), settings, &cancel, run, &sink, |session| {
         let digests = digest_cache(session);
         Build::new(session, manifest, options, &digests)?.run()
     });
+    if let Ok(ended) = &mut ended {
+        super::collect::if_due(&store, &manifest.cache, &mut ended.summary, &sink);
+    }
     let exit = match &ended {
         Ok(ended) => exit_of(ended),
         Err(_) => Exit::Usage,
@@ -182,7 +189,3 @@ pub(crate) fn cancel_on_signals() -> Result<Arc<Cancel>, Failure> {
     Ok(cancel)
 }
 
-/// So that a command which needs the folder only can share the way to it.
-pub(crate) fn root_of(settings: &Settings) -> Result<std::path::PathBuf, Failure> {
-    project::find(settings).map(|(root, _)| root)
-}

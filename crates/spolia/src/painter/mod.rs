@@ -2,7 +2,7 @@
 
 mod json;
 mod plain;
-mod words;
+pub(crate) mod words;
 
 use spolia_core::Event;
 

@@ -71,6 +71,10 @@ impl Painter for Plain<'_> {
             EventKind::StepStarted { miss: None, .. } => {}
             EventKind::StepOutput { id, stream, text } => self.output(id, *stream, text),
             EventKind::StepFinished { id, outcome, .. } => self.finished(id, outcome),
+            EventKind::Collected { removed, removed_bytes, .. } => {
+                let what = format!("{removed} entries of the store ({})", words::size(*removed_bytes));
+                self.shell.status(Tone::Dim, "collected", &what);
+            }
             EventKind::Healed { what } => self.shell.status(Tone::Warning, "healed", what),
             EventKind::Warning { message, hint } => {
                 self.shell.warning(message, hint.as_slice());
