@@ -368,23 +368,29 @@ impl<'b> Build<'b> {
             std::fs::create_dir_all(&empty).map_err(|error| error.to_string())?;
             return Ok(empty);
         }
-        if node.place.exact {
-            return Ok(published);
-        }
-        // It is published among other files: what a dependant sees is put together apart.
         let Some(known) = self.remembered(id) else {
             return Err(format!("the outputs of {} are not known", node.id));
         };
-        let at = format!("needs/{}/{}", node.id.step, node.id.platform);
-        let at = RelPath::new(at).map_err(|error| error.to_string())?;
+        let tree = &known.result.outputs;
         let own = self.own();
+        // Published among other files, they are put together apart.
+        let apart = format!("needs/{}/{}", node.id.step, node.id.platform);
+        let apart = RelPath::new(apart).map_err(|error| error.to_string())?;
+        let place = if node.place.exact {
+            Place { root: &self.session.root, at: &node.place.at }
+        } else {
+            Place { root: &own, at: &apart }
+        };
+        let folder = place.at.under(place.root);
         let _one = self.needs_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = spolia_engine::perform::FreshOutputs::new(&known.result.outputs, &published);
+        // Whatever somebody else has put there would be an input that is in no key.
+        if spolia_store::is_right(tree, place, self.digests, true) {
+            return Ok(folder);
+        }
+        let fresh = spolia_engine::perform::FreshOutputs::new(tree, &published);
         let options = MaterialiseOptions { exact: true, digests: Some(self.digests), previous: None };
-        let place = Place { root: &own, at: &at };
-        spolia_store::materialise(&known.result.outputs, &fresh, place, options)
-            .map_err(|error| chain(&error))?;
-        Ok(at.under(&own))
+        spolia_store::materialise(tree, &fresh, place, options).map_err(|error| chain(&error))?;
+        Ok(folder)
     }
 
     /// How a node runs: what it says, else what was chosen; the host where the kernel refuses a sandbox.

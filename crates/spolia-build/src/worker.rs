@@ -368,6 +368,7 @@ fn failed(miss: Option<&MissReason>, error: String, hints: Vec<String>) -> StepO
 struct Workplace<'b> {
     build: &'b Build<'b>,
     task: &'b Task,
+    /// Its own folder.
     scratch: PathBuf,
     held: std::sync::Mutex<Held>,
 }
@@ -380,8 +381,14 @@ struct Held {
 
 impl<'b> Workplace<'b> {
     fn new(build: &'b Build<'b>, task: &'b Task) -> Self {
-        let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
-        let scratch = build.tmp().join(format!("{}.{number}", std::process::id()));
+        let id = &build.graph.node(task.id).id;
+        let scratch = match task.engine {
+            EngineKind::Sandbox => {
+                let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
+                build.tmp().join(format!("{}.{number}", std::process::id()))
+            }
+            EngineKind::Host => build.own().join("work").join(&id.step).join(id.platform.to_string()),
+        };
         Self { build, task, scratch, held: std::sync::Mutex::default() }
     }
 
@@ -393,14 +400,14 @@ impl<'b> Workplace<'b> {
             format!("cannot prepare `{}`: {error}", path.display())
         };
         build.make_own_folders().map_err(|error| cannot(&build.own(), error))?;
-        spolia_engine::sandbox::remove_scratch(&self.scratch)
-            .and_then(|()| std::fs::create_dir(&self.scratch))
-            .map_err(|error| cannot(&self.scratch, error))?;
-        let out = match self.task.engine {
-            EngineKind::Sandbox => self.scratch.join("out"),
-            EngineKind::Host => self.host_out()?,
-        };
-        std::fs::create_dir(&out).map_err(|error| cannot(&out, error))?;
+        let folder = self.folder()?;
+        let scratch = folder.join("scratch");
+        let out = folder.join("out");
+        for path in [&scratch, &out] {
+            spolia_engine::sandbox::remove_scratch(path)
+                .and_then(|()| std::fs::create_dir(path))
+                .map_err(|error| cannot(path, error))?;
+        }
         let mut needs = BTreeMap::new();
         for need in &node.needs {
             let needed = build.graph.node(*need);
@@ -409,7 +416,7 @@ impl<'b> Workplace<'b> {
         Ok(Places {
             root: build.session.root.clone(),
             out,
-            scratch: self.scratch.clone(),
+            scratch,
             needs,
             mounts: self.mounts()?,
             tools: self.task.tools.clone(),
@@ -418,20 +425,23 @@ impl<'b> Workplace<'b> {
         })
     }
 
-    /// On the host the folder has the same path each time, since outputs may embed it; one run at a time.
-    fn host_out(&self) -> Result<PathBuf, String> {
-        let id = &self.build.graph.node(self.task.id).id;
-        let folder = self.build.own().join("work").join(&id.step).join(id.platform.to_string());
+    /// Where the run's own folders are. On the host it has the same path each time, since outputs may embed
+    /// it, and one run at a time uses it.
+    fn folder(&self) -> Result<PathBuf, String> {
+        let cannot = |error: std::io::Error| format!("cannot prepare `{}`: {error}", self.scratch.display());
+        if self.task.engine == EngineKind::Sandbox {
+            match std::fs::create_dir(&self.scratch) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(error)),
+                _ => return Ok(self.scratch.clone()),
+            }
+        }
         let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if held.lock.is_none() {
             let cancel = self.build.session.cancel;
-            let lock = KeyLock::acquire(&folder.join("lock"), &mut |_| !cancel.is_cancelled());
+            let lock = KeyLock::acquire(&self.scratch.join("lock"), &mut |_| !cancel.is_cancelled());
             held.lock = lock.map_err(|error| chain(&error))?;
         }
-        let out = folder.join("out");
-        spolia_engine::sandbox::remove_scratch(&out)
-            .map_err(|error| format!("cannot empty `{}`: {error}", out.display()))?;
-        Ok(out)
+        Ok(self.scratch.clone())
     }
 
     fn mounts(&self) -> Result<Vec<(String, PathBuf)>, String> {
@@ -462,7 +472,14 @@ impl<'b> Workplace<'b> {
 
 impl Drop for Workplace<'_> {
     fn drop(&mut self) {
-        // Kept out of the way: what stays is swept by the next build.
-        let _unremoved = spolia_engine::sandbox::remove_scratch(&self.scratch);
+        // What stays is swept by the next build, or emptied by the next run.
+        match self.task.engine {
+            EngineKind::Sandbox => drop(spolia_engine::sandbox::remove_scratch(&self.scratch)),
+            EngineKind::Host => {
+                for name in ["scratch", "out"] {
+                    drop(spolia_engine::sandbox::remove_scratch(&self.scratch.join(name)));
+                }
+            }
+        }
     }
 }

@@ -131,8 +131,27 @@ impl Pattern {
     }
 }
 
+/// Takes the `./` and `../` that `text` starts with off, and goes up from `base` with them.
+fn climb<'t>(mut text: &'t str, base: &RelPath) -> Result<(&'t str, RelPath), RelPathError> {
+    let whole = text;
+    let mut base = base.clone();
+    loop {
+        if let Some(rest) = text.strip_prefix("./") {
+            text = rest;
+        } else if let Some(rest) = text.strip_prefix("../") {
+            base = base.parent().ok_or_else(|| RelPathError::Escapes { path: whole.to_owned() })?;
+            text = rest;
+        } else {
+            return Ok((text, base));
+        }
+    }
+}
+
 impl Kind {
     fn parse(text: &str, base: &RelPath, folders_only: bool, anchored: bool) -> Result<Self, PatternError> {
+        let (rest, above) = climb(text, base)?;
+        let anchored = anchored || rest.len() != text.len();
+        let (text, base) = (rest, &above);
         let wild = text.bytes().any(|b| WILD.contains(&b) || b == b'\\');
         if !wild {
             return Ok(Self::Literal(base.join(&RelPath::new(text)?)));
@@ -293,6 +312,8 @@ mod tests {
         check(&["a[bc].{h,c}"], "q/ab.h", true);
         check(&["**"], "anything/at all", true);
         check(&["./src/**"], "src/x", true);
+        check(&["./*.c"], "x.c", true);
+        check(&["./*.c"], "a/x.c", false);
     }
 
     #[test]
@@ -306,6 +327,20 @@ mod tests {
         let odd = list("a[1]", &["x/*.c"]);
         assert!(odd.selects(&rel("a[1]/x/y.c")));
         assert!(!odd.selects(&rel("a1/x/y.c")));
+    }
+
+    #[test]
+    fn a_list_may_go_up_from_its_folder_but_not_out_of_the_root() {
+        let tools = list("a/tools", &["../*.c", "../../common.mk", "../lib/**", "./x/*.h"]);
+        assert!(tools.selects(&rel("a/b.c")));
+        assert!(!tools.selects(&rel("a/deep/b.c")));
+        assert!(!tools.selects(&rel("a/tools/b.c")));
+        assert!(tools.selects(&rel("common.mk")));
+        assert!(tools.selects(&rel("a/lib/deep/x")));
+        assert!(tools.selects(&rel("a/tools/x/y.h")));
+        assert_eq!(tools.search_roots(), [rel("a"), rel("common.mk")]);
+        assert!(Pattern::parse("../../../x", &rel("a/tools")).is_err());
+        assert!(Pattern::parse("../../../*.c", &rel("a/tools")).is_err());
     }
 
     #[test]

@@ -32,11 +32,9 @@ impl Executor for HostExecutor {
         let mut command = std::process::Command::new(&program);
         command.args(words).current_dir(action.command.folder.under(&places.root)).env_clear();
         command.stdin(std::process::Stdio::null());
-        let home = places.scratch.join("home");
-        make_folder(&home)?;
-        let tmp = places.scratch.join("tmp");
-        make_folder(&tmp)?;
-        command.envs(base_env(&places.tools, &home, &tmp)).envs(&job.unkeyed_env);
+        // The run's own folder is home and place for temporary files at once.
+        let home = &places.scratch;
+        command.envs(base_env(&places.tools, home, home)).envs(&job.unkeyed_env);
         for (name, value) in &action.env {
             command.env(name, view.expand(value, action));
         }

@@ -144,7 +144,7 @@ impl LocalStore {
         // version is not ours to touch.
         let text = String::from_utf8_lossy(&text[..length]);
         let Some((lines, sum)) = text.split_once("sum ") else { return Ok(None) };
-        if sum.trim_end() != &Digest::blake3(lines.as_bytes()).to_hex()[..16] {
+        if sum.strip_suffix('\n') != Some(&Digest::blake3(lines.as_bytes()).to_hex()[..16]) {
             return Ok(None);
         }
         let mut lines = lines.lines();

@@ -26,7 +26,7 @@ use crate::digests::DigestCache;
 use crate::store::{Store, StoreError};
 
 /// How often it starts again when another process changes the destination under it.
-const TRIES_MAX: usize = 4;
+const TRIES_MAX: usize = 20;
 
 /// How a tree is materialised.
 #[derive(Clone, Copy, Default)]
@@ -132,6 +132,13 @@ impl MaterialiseError {
         matches!(self, Self::Gone { .. } | Self::Damaged { .. } | Self::Store { .. } | Self::LinksOut { .. })
     }
 
+    /// Whether another process may have changed the destination meanwhile: a folder that was opened, and
+    /// is gone when something is made in it.
+    fn is_race(&self) -> bool {
+        let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
+        matches!(self, Self::Raced { .. }) || matches!(self, Self::Io { source, .. } if is_gone(source))
+    }
+
     /// Whether there was no room left at the destination.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(),
@@ -157,10 +164,10 @@ pub fn materialise(
     let path = place.at.under(place.root);
     let root = open_root(place.root)?;
     let work = Work { tree, store, path, root, at: place.at, options };
-    for _ in 0..TRIES_MAX {
+    for tries_left in (0..TRIES_MAX).rev() {
         let done = if options.exact && !place.at.is_root() { work.exact() } else { work.among_others() };
         match done {
-            Err(MaterialiseError::Raced { .. }) => {}
+            Err(error) if tries_left > 0 && error.is_race() => {}
             done => return done,
         }
     }
