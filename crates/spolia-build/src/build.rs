@@ -22,7 +22,7 @@ use spolia_store::tree::MaterialiseOptions;
 use spolia_store::{DigestCache, LocalStore, Place, RunId};
 
 use crate::fresh::{Fresh, FreshStep};
-use crate::graph::{Graph, GraphError, NodeId, platform_vars};
+use crate::graph::{Graph, GraphError, NodeId};
 use crate::index::{Index, IndexError};
 use crate::keying::{self, Ingredients};
 use crate::manifest::{EngineKind, Manifest};
@@ -167,7 +167,13 @@ pub struct Build<'b> {
     support: OnceLock<Result<(), (String, String)>>,
     needs_lock: Mutex<()>,
     own_folders: OnceLock<Result<(), String>>,
+    /// Takes what steps print, as it is, in place of events.
+    pub(crate) raw_output: Option<RawOutput<'b>>,
+    looking: bool,
 }
+
+/// Takes the bytes that a step prints, from any thread.
+pub type RawOutput<'o> = &'o (dyn Fn(spolia_core::result::Stream, &[u8]) + Sync);
 
 /// What a build would do.
 #[derive(Clone, Debug)]
@@ -247,7 +253,7 @@ impl<'b> Build<'b> {
         let own = session.root.join(OWN_FOLDER);
         let vars = graph.ids().map(|id| graph.node(id).id.platform.clone()).collect::<BTreeSet<_>>();
         let vars = vars.into_iter().map(|platform| {
-            let vars = platform_vars(manifest, &platform);
+            let vars = manifest.vars(&platform, &Platform::host());
             (platform, vars)
         });
         Ok(Self {
@@ -268,8 +274,35 @@ impl<'b> Build<'b> {
             support: OnceLock::new(),
             needs_lock: Mutex::new(()),
             own_folders: OnceLock::new(),
+            raw_output: None,
+            looking: false,
             graph,
         })
+    }
+
+    /// For a build that is planned and not run: nothing of the project is written, not even `.spolia`.
+    #[must_use]
+    pub fn only_looking(mut self) -> Self {
+        self.looking = true;
+        self
+    }
+
+    /// What steps print goes to `output` byte for byte and is no event; also that of steps that do not run,
+    /// where [`Options::replay`] is set.
+    #[must_use]
+    pub fn with_raw_output(mut self, output: RawOutput<'b>) -> Self {
+        self.raw_output = Some(output);
+        self
+    }
+
+    /// The store on this machine.
+    pub fn store(&self) -> &LocalStore {
+        &self.session.store
+    }
+
+    /// The kept output of a step, by [`spolia_core::result::Log::chunks`]; `None` where the store has lost it.
+    pub fn log(&self, result: &ActionResult) -> Option<Vec<u8>> {
+        result.log.as_ref().map_or_else(|| Some(Vec::new()), |log| self.engine.log(log))
     }
 
     /// The graph.
@@ -400,8 +433,13 @@ impl<'b> Build<'b> {
             return Ok(());
         }
         let unusable = |error: std::io::Error| (error.to_string(), String::new());
-        self.make_own_folders().map_err(unusable)?;
-        match spolia_engine::sandbox::probe(&self.tmp()) {
+        if !self.looking {
+            self.make_own_folders().map_err(unusable)?;
+        }
+        // Who only looks leaves nothing in the project: anywhere else will do for the question.
+        let folder = Some(self.tmp()).filter(|tmp| tmp.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
+        match spolia_engine::sandbox::probe(&folder) {
+            Ok(_) if self.looking => Ok(()),
             Ok(_) => {
                 // Only saves the next probe.
                 let _unwritten = std::fs::write(&memo, boot);

@@ -10,5 +10,5 @@ pub mod schedule;
 pub mod state;
 mod worker;
 
-pub use build::{Build, BuildError, Options, Plan, Planned, Session};
+pub use build::{Build, BuildError, Options, Plan, Planned, RawOutput, Session};
 pub use graph::{Graph, GraphError, GraphNode, NodeId, OutputPlace};

@@ -218,6 +218,7 @@ impl Build<'_> {
         }
         Job {
             label: node.id.to_string(),
+            project: self.project_name(),
             timeout: node.body.timeout_ms.map(std::time::Duration::from_millis),
             retries: node.body.retries,
             unkeyed_env,
@@ -225,6 +226,10 @@ impl Build<'_> {
     }
 
     fn output(&self, id: NodeId, stream: Stream, bytes: &[u8]) {
+        if let Some(raw) = self.raw_output {
+            raw(stream, bytes);
+            return;
+        }
         self.emit(EventKind::StepOutput {
             id: self.graph.node(id).id.clone(),
             stream,
@@ -325,6 +330,10 @@ impl Build<'_> {
         let rest =
             if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
         let defined = &node.step.defined;
+        if defined.line == 0 {
+            // No file defines it: the step is a command line.
+            return vec![format!("name with `-i`: {names}{rest}")];
+        }
         vec![format!(
             "add to `inputs` of `[steps.{}]` ({}:{}): {names}{rest}",
             node.id.step, defined.file, defined.line

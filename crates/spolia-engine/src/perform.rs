@@ -6,9 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use spolia_core::key::Keyed;
 use spolia_core::result::{LogRef, Stream};
-use spolia_core::{Action, ActionKey, ActionResult, Change, Cost, MissReason, Node, RelPath, Tree};
+use spolia_core::{
+    Action, ActionKey, ActionResult, Change, Cost, Explanation, MissReason, Node, RelPath, Tree,
+};
 use spolia_store::tree::CaptureError;
 use spolia_store::{Entry, LocalStore, Put, Store, StoreError, Waiting};
 
@@ -290,17 +293,19 @@ impl Engine {
         if let Some(reference) = &result.log {
             put(Entry::blob(reference.digest), log)?;
         }
-        let explanation = serde_json::to_vec(&request.action.explain()).unwrap_or_default();
-        put(Entry::action(request.key), &explanation)?;
+        let description = Description {
+            label: Some(request.job.label.clone()),
+            project: Some(request.job.project.clone()),
+            explanation: request.action.explain(),
+        };
+        put(Entry::action(request.key), &serde_json::to_vec(&description).unwrap_or_default())?;
         put(Entry::result(request.key), &encode(result))?;
         Ok(bytes)
     }
 
     /// What an action with this key was made of, where that is still known.
-    pub fn explanation(&self, key: ActionKey) -> Option<spolia_core::Explanation> {
-        let mut raw = Vec::new();
-        self.store.get(Entry::action(key), &mut raw).ok()??;
-        serde_json::from_slice(&raw).ok()
+    pub fn explanation(&self, key: ActionKey) -> Option<Explanation> {
+        describe(&*self.store, key).map(|description| description.explanation)
     }
 
     /// A stored log, decoded by [`spolia_core::result::Log::chunks`].
@@ -309,6 +314,37 @@ impl Engine {
         self.store.get(Entry::blob(reference.digest), &mut raw).ok()??;
         Some(raw)
     }
+}
+
+/// The payload of an action entry, as JSON: what went into a key, and what the action was called. The
+/// names are for people and not part of the key: one action may be two steps' under two names, and the
+/// last one to run it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// `fio (linux/arm64)`; `None` where it was not recorded.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The project's name, or its folder where it has none.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// What the key is made of.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+}
+
+impl Description {
+    /// The step's name, without the platform.
+    pub fn step(&self) -> Option<&str> {
+        let label = self.label.as_deref()?;
+        Some(label.split_once(" (").map_or(label, |(step, _)| step))
+    }
+}
+
+/// What the action with this key was, where that is still known.
+pub fn describe(store: &dyn Store, key: ActionKey) -> Option<Description> {
+    let mut raw = Vec::new();
+    store.get(Entry::action(key), &mut raw).ok()??;
+    serde_json::from_slice(&raw).ok()
 }
 
 /// The payload of a result entry: JSON.

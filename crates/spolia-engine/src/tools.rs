@@ -419,6 +419,15 @@ fn packages_behind(paths: &[&Path]) -> Vec<String> {
     taken.into_iter().map(|name| format!("{name} {}", packages[name].version)).collect()
 }
 
+/// `name version` of the installed package that owns the program at `path`; `None` where none does.
+pub fn package_of(path: &Path) -> Option<String> {
+    let status = std::fs::read_to_string(DPKG_STATUS).ok()?;
+    let real = path.canonicalize().ok()?;
+    let name = owners(&[path, &real]).into_iter().next()?;
+    let version = parse_status(&status).get(name.as_str())?.version;
+    Some(format!("{name} {version}"))
+}
+
 /// The packages that list one of `paths`, without architecture.
 fn owners(paths: &[&Path]) -> BTreeSet<String> {
     // On a merged system `/usr/bin/x` may be listed as `/bin/x`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spolia_build::manifest::{self, Manifest};
-use spolia_core::{Platform, RelPath};
+use spolia_core::{Diagnostic, Platform, RelPath};
 use spolia_store::{LocalOptions, LocalStore};
 
 use crate::exit::{Exit, Failure};
@@ -23,8 +23,6 @@ pub(crate) struct Project {
     pub(crate) manifest: Manifest,
     /// The files that were read for it, relative to the root.
     pub(crate) files: Vec<PathBuf>,
-    /// Whether nothing was to be said about it.
-    pub(crate) is_clean: bool,
 }
 
 /// The folder and name of the manifest.
@@ -78,25 +76,25 @@ impl Project {
     /// Reads the nearest manifest; its warnings are shown, its mistakes are the failure.
     pub(crate) fn load(settings: &Settings, shell: &Shell, variant: Option<&str>) -> Result<Self, Failure> {
         let (root, name) = find(settings)?;
-        Self::read(root, &name, shell, variant)
+        let (project, warnings) = Self::read(root, &name, variant)?;
+        if !shell.is_quiet() {
+            shell.diagnostics(&warnings);
+        }
+        Ok(project)
     }
 
-    /// Reads the manifest `name` in `root`.
+    /// Reads the manifest `name` in `root`, and shows nothing.
     pub(crate) fn read(
         root: PathBuf,
         name: &str,
-        shell: &Shell,
         variant: Option<&str>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(Self, Vec<Diagnostic>), Failure> {
         let request = manifest::Request { variant, host: Platform::host() };
         let mut disk = Disk { root: &root, files: Vec::new() };
         match manifest::parse(&mut disk, name, &request) {
             Ok((manifest, warnings)) => {
-                if !shell.is_quiet() {
-                    shell.diagnostics(&warnings);
-                }
                 let files = disk.files;
-                Ok(Self { root, manifest, files, is_clean: warnings.is_empty() })
+                Ok((Self { root, manifest, files }, warnings))
             }
             Err(diagnostics) => {
                 Err(Failure { exit: Exit::Usage, message: String::new(), hints: Vec::new(), diagnostics })

@@ -103,8 +103,18 @@ impl Shell {
 
     /// Data, as it is. A closed pipe is the reader's choice, not an error.
     pub(crate) fn out(&self, text: &str) {
+        self.out_bytes(text.as_bytes());
+    }
+
+    /// Data that need not be text.
+    pub(crate) fn out_bytes(&self, bytes: &[u8]) {
         let mut stdout = std::io::stdout().lock();
-        let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let _closed = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    }
+
+    /// Talk that need not be text.
+    pub(crate) fn err_bytes(&self, bytes: &[u8]) {
+        let _closed = std::io::stderr().lock().write_all(bytes);
     }
 
     /// Data as one line of JSON.
@@ -122,8 +132,7 @@ impl Shell {
             heard.lock().expect("no panic").push_str(text);
             return;
         }
-        let mut stderr = std::io::stderr().lock();
-        let _closed = stderr.write_all(text.as_bytes());
+        self.err_bytes(text.as_bytes());
     }
 
     /// One right-aligned verb and what it was done to. Not when quiet.

@@ -26,6 +26,10 @@ use crate::{painter, project};
 pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     let began = instant();
     let options = options(args, settings);
+    if args.dry_run {
+        let project = Project::load(settings, shell, args.how.variant.as_deref())?;
+        return super::look::dry_run(&project, &options, settings, shell);
+    }
     let (root, name) = project::find(settings)?;
     let store = open_store(settings)?;
     let variant = args.how.variant.as_deref();
@@ -39,11 +43,17 @@ pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Resul
     }
     let digests = digest_cache(&store, &root);
     let request = file.and_then(|file| fresh_request(&root, file, &digests));
-    let project = Project::read(root, &name, shell, variant)?;
-    let request = request.filter(|_| project.is_clean);
+    let (project, warnings) = Project::read(root, &name, variant)?;
+    if !shell.is_quiet() {
+        shell.diagnostics(&warnings);
+    }
+    // A warning is said each time.
+    let request = request.filter(|_| warnings.is_empty());
     let request = request.map(|request| fresh::Request { manifests: project.files.clone(), ..request });
     recorded(&project.root, Some(&project.manifest), store, settings, shell, |session| {
-        Build::new(session, &project.manifest, &options, &digests)?.run(request.as_ref())
+        let mut ended = Build::new(session, &project.manifest, &options, &digests)?.run(request.as_ref())?;
+        super::collect::if_due(&session.store, &project.manifest.cache, &mut ended.summary, session.sink);
+        Ok(ended)
     })
 }
 

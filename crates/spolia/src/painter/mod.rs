@@ -16,7 +16,7 @@ mod plain;
 mod report;
 mod screen;
 mod text;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

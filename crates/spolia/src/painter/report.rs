@@ -56,6 +56,10 @@ impl Report {
                 said.push_str(&self.finished(id, outcome));
                 said
             }
+            EventKind::Collected { removed, removed_bytes, .. } => {
+                let what = format!("{removed} entries of the store ({})", words::size(*removed_bytes));
+                self.status(Tone::Dim, "collected", &what)
+            }
             EventKind::Healed { what } => self.status(Tone::Warning, "healed", what),
             EventKind::Warning { message, hint } => {
                 self.shell.spoken(Tone::Warning, "warning", message, hint.as_slice())
