@@ -392,7 +392,7 @@ fn json_is_the_journal_with_what_steps_print() {
         let output = project.spolia(&args).output().unwrap();
         assert!(output.stderr.is_empty(), "{}", stderr(&output));
         let printed: Vec<serde_json::Value> =
-            output.stdout.split_inclusive(|b| *b == b'\n').map(|line| parse(line)).collect();
+            output.stdout.split_inclusive(|b| *b == b'\n').map(parse).collect();
         let kind = |event: &serde_json::Value| event["kind"].as_str().unwrap().to_owned();
         assert_eq!(kind(&printed[0]), "run-started");
         assert_eq!(kind(printed.last().unwrap()), "run-finished");

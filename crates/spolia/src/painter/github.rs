@@ -41,8 +41,8 @@ pub(crate) struct Github {
     report: Report,
     definitions: Definitions,
     summary: Option<PathBuf>,
-    /// What ran: wall time and name.
-    ran: Vec<(u64, String)>,
+    /// What ran: wall time, where it was observed, and name.
+    ran: Vec<(Option<u64>, String)>,
     /// What failed, and how.
     failed: Vec<(String, String)>,
 }
@@ -82,7 +82,7 @@ impl Github {
             return;
         }
         if let StepOutcome::Ran { cost, .. } = outcome {
-            self.ran.push((cost.wall_us.unwrap_or(0), id.to_string()));
+            self.ran.push((cost.wall_us, id.to_string()));
         }
         self.say(&said);
     }
@@ -221,7 +221,12 @@ fn cell(text: &str) -> String {
 }
 
 /// The table on the run's page.
-fn page(summary: &Summary, exit_code: i32, failed: &[(String, String)], ran: &[(u64, String)]) -> String {
+fn page(
+    summary: &Summary,
+    exit_code: i32,
+    failed: &[(String, String)],
+    ran: &[(Option<u64>, String)],
+) -> String {
     let observed = |us: Option<u64>| us.map_or_else(|| "not observed".to_owned(), words::duration);
     let (_, verb) = words::ending(summary, exit_code);
     let mut page = format!(
@@ -254,7 +259,7 @@ fn page(summary: &Summary, exit_code: i32, failed: &[(String, String)], ran: &[(
     table("| failed | why |", failed.iter().map(row).collect());
     let mut slowest: Vec<_> = ran.iter().collect();
     slowest.sort_by(|one, two| two.cmp(one));
-    let row = |(us, name): &&(u64, String)| format!("| {} | {} |\n", cell(name), words::duration(*us));
+    let row = |(us, name): &&(Option<u64>, String)| format!("| {} | {} |\n", cell(name), observed(*us));
     table("| ran, slowest first | time |", slowest.iter().map(row).collect());
     page
 }
@@ -289,13 +294,17 @@ mod tests {
     fn the_page_is_a_table_whatever_names_and_errors_hold() {
         let summary = Summary { ran: 2, failed: 1, wall_us: Some(1_500_000), ..Summary::default() };
         let failed = [("a|b".to_owned(), "exit\ncode <1>".to_owned())];
-        let ran = [(5_000, "fast".to_owned()), (7_000_000, "slow".to_owned())];
+        let ran = [
+            (None, "unseen".to_owned()),
+            (Some(5_000), "fast".to_owned()),
+            (Some(7_000_000), "slow".to_owned()),
+        ];
         let page = page(&summary, 1, &failed, &ran);
         assert!(page.starts_with("### spolia failed\n\n| ran |"), "{page}");
         assert!(page.contains("| 2 | 0 | 0 | 1 | 0 | 1.5 s | not observed | 0 B |\n"), "{page}");
         assert!(page.contains("| a\\|b | exit code &lt;1> |\n"), "{page}");
-        assert!(page.ends_with("| slow | 7.0 s |\n| fast | 5 ms |\n\n"), "{page}");
-        let many: Vec<_> = (0..30).map(|at| (at, at.to_string())).collect();
+        assert!(page.ends_with("| slow | 7.0 s |\n| fast | 5 ms |\n| unseen | not observed |\n\n"), "{page}");
+        let many: Vec<_> = (0..30).map(|at| (Some(at), at.to_string())).collect();
         let page = super::page(&summary, 0, &[], &many);
         assert!(page.contains("| … and 20 more | |\n"), "{page}");
     }
