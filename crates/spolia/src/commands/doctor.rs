@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use spolia_build::build::OWN_FOLDER;
-use spolia_build::graph::platform_vars;
 use spolia_build::keying::expand_platform;
 use spolia_build::manifest::{CacheConf, EngineKind, Manifest};
 use spolia_core::diagnostic::Severity;
@@ -180,7 +179,7 @@ impl Doctor<'_> {
         let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for step in &project.manifest.steps {
             for (platform, body) in &step.bodies {
-                let vars = platform_vars(&project.manifest, platform);
+                let vars = &project.manifest.vars(platform, &spolia_core::Platform::host());
                 for tool in &body.tools {
                     let steps = wanted.entry(expand_platform(tool, platform, &vars)).or_default();
                     if steps.last() != Some(&step.name) {
