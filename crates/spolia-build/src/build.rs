@@ -600,17 +600,26 @@ impl<'b> Build<'b> {
 
     /// The explanation of a node's key as it is now, where all it needs is known.
     pub fn explain_now(&self, plan: &Plan, id: NodeId) -> Option<Explanation> {
-        let outputs = plan.nodes.iter().filter_map(|(id, planned)| match planned {
-            Planned::UpToDate(known) | Planned::Restore(known, _) => {
-                Some((*id, Arc::new(known.result.outputs.clone())))
+        self.explain(id, &known_outputs(plan))
+    }
+
+    /// The explanation of a node's key as it will be if every step that runs before it gives again what it
+    /// gave the last time; `None` where one of them never ran here.
+    pub fn explain_as_before(&self, plan: &Plan, id: NodeId) -> Option<Explanation> {
+        let mut outputs = known_outputs(plan);
+        for need in &self.graph.node(id).needs {
+            if !outputs.contains_key(need) {
+                outputs.insert(*need, Arc::new(self.remembered(*need)?.result.outputs));
             }
-            _ => None,
-        });
-        let outputs: HashMap<_, _> = outputs.collect();
+        }
+        self.explain(id, &outputs)
+    }
+
+    fn explain(&self, id: NodeId, outputs: &HashMap<NodeId, Arc<Tree>>) -> Option<Explanation> {
         if self.graph.node(id).needs.iter().any(|need| !outputs.contains_key(need)) {
             return None;
         }
-        self.key(id, &outputs).ok().map(|keyable| keyable.action.explain())
+        self.key(id, outputs).ok().map(|keyable| keyable.action.explain())
     }
 
     /// After a build that found everything in place: what it looked at, for [`crate::fresh::check`].
@@ -1074,6 +1083,17 @@ impl Main<'_, '_> {
         let ended = Ended { summary: self.summary, cancelled: self.build.session.cancel.is_cancelled() };
         (ended, self.fresh)
     }
+}
+
+/// What a plan knows of outputs.
+fn known_outputs(plan: &Plan) -> HashMap<NodeId, Arc<Tree>> {
+    let outputs = plan.nodes.iter().filter_map(|(id, planned)| match planned {
+        Planned::UpToDate(known) | Planned::Restore(known, _) => {
+            Some((*id, Arc::new(known.result.outputs.clone())))
+        }
+        _ => None,
+    });
+    outputs.collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the build measures itself")]

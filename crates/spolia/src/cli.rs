@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     Cache(CacheArgs),
     Doctor(DoctorArgs),
+    /// Print the JSON Schema of `spolia.toml`, for editors
+    Schema,
     Completions(CompletionsArgs),
 }
 
@@ -141,8 +143,8 @@ pub(crate) struct GraphArgs {
 ///
 /// The command runs in the current folder, and in its sandbox only the files that `-i` names are there.
 /// The files and folders that `-o` names are kept; when the same command is run again with the same
-/// inputs, they are put back and what it printed is printed again, byte for byte. Nothing of `${…}` in the
-/// command is Spolia's. The exit code is the command's own; 125 means that Spolia could not run it.
+/// inputs, they are put back and what it printed is printed again, byte for byte. Its standard
+/// input is empty. Nothing of `${…}` in the command is Spolia's. The exit code is the command's own; 125 means that Spolia could not run it.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct RunArgs {
     /// Files the command reads, as in `inputs` of the manifest; may be given more than once

@@ -52,6 +52,8 @@ fn unreadable(error: &StoreError) -> Failure {
 struct Row {
     key: ActionKey,
     label: Option<String>,
+    /// Of `spolia run`, quoted for a shell.
+    command: Option<String>,
     project: Option<String>,
     stored_at_us: u64,
     used_at_us: u64,
@@ -114,6 +116,7 @@ impl Row {
 
     fn columns(&self) -> Vec<String> {
         let label = self.label.as_deref().unwrap_or("(not recorded)");
+        let command = self.command.as_ref().map(|command| format!(": {}", cut(command))).unwrap_or_default();
         let project = self.project.as_ref().map(|project| format!("  [{project}]")).unwrap_or_default();
         let damaged = if self.whole { "" } else { "  (damaged: not all of it is there)" };
         vec![
@@ -122,7 +125,7 @@ impl Row {
             ago(self.used_at_us),
             words::size(self.bytes),
             self.hits.to_string(),
-            format!("{label}{project}{damaged}"),
+            format!("{label}{command}{project}{damaged}"),
         ]
     }
 
@@ -131,6 +134,7 @@ impl Row {
             "key": self.key,
             "step": self.label.as_deref().map(|label| label.split_once(" (").map_or(label, |(name, _)| name)),
             "label": self.label,
+            "command": self.command,
             "project": self.project,
             "stored_at_us": self.stored_at_us,
             "used_at_us": self.used_at_us,
@@ -139,6 +143,17 @@ impl Row {
             "hits": self.hits,
         })
     }
+}
+
+/// One line of a terminal at most.
+fn cut(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let text = text.replace('\n', " ");
+    if text.chars().count() <= CHARS_MAX {
+        return text;
+    }
+    let kept: String = text.chars().take(CHARS_MAX).collect();
+    format!("{kept}…")
 }
 
 fn listing(store: &LocalStore) -> Result<Listing, Failure> {
@@ -155,10 +170,15 @@ fn rows(store: &LocalStore, listing: &Listing, hits: &HashMap<ActionKey, u64>) -
         listing.actions.iter().map(|(key, file)| (*key, file.bytes)).collect();
     let row = |result: &gc::ListedResult| {
         let description = perform::describe(store, result.key).unwrap_or_default();
+        let script =
+            description.explanation.lines.iter().find(|line| line.group == "run" && line.name == "2");
+        let is_run = description.label.as_ref().is_some_and(|label| label.starts_with(super::run::NAME));
+        let command = script.filter(|_| is_run).and_then(|line| super::run::command_in(&line.value));
         let blobs = result.blobs.as_deref().unwrap_or_default();
         let of_blobs: u64 = blobs.iter().filter_map(|digest| blob_bytes.get(digest)).sum();
         Row {
             key: result.key,
+            command: command.map(str::to_owned),
             label: description.label,
             project: description.project,
             stored_at_us: u64::try_from(result.file.mtime_ns / 1000).unwrap_or(0),

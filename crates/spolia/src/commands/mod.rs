@@ -8,6 +8,7 @@ mod doctor;
 mod graph;
 mod look;
 mod run;
+mod schema;
 mod why;
 
 use crate::cli::Command;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         }
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
+        Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),
     }
 }

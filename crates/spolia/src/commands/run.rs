@@ -31,7 +31,7 @@ use crate::settings::Settings;
 use crate::shell::{Shell, Tone};
 
 /// What the step's name begins with. No step of a manifest can have such a name.
-const NAME: &str = "run@";
+pub(super) const NAME: &str = "run@";
 
 /// Runs it.
 pub(crate) fn run(args: &RunArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
@@ -203,6 +203,7 @@ fn tools(args: &RunArgs, settings: &Settings) -> Vec<String> {
 fn script(words: &[&[u8]], outputs: &[Output]) -> String {
     let mut script = String::new();
     for folder in outputs.iter().filter_map(|output| output.path.parent()).filter(|path| !path.is_root()) {
+        // So that what it writes has a place, as it has when outputs are put back.
         script.push_str(&format!("mkdir -p -- {} || exit 125\n", here(&folder)));
     }
     // In the condition of an `if` nothing ends the script, and `$?` is the command's own.
@@ -253,6 +254,12 @@ fn quote(word: &[u8]) -> String {
     quoted
 }
 
+/// The command in a step's script, for a person; `None` where it is not one of ours.
+pub(crate) fn command_in(script: &str) -> Option<&str> {
+    let (_, rest) = script.split_once("if ")?;
+    rest.split_once("; then :; else exit $?; fi").map(|(command, _)| command)
+}
+
 fn exit_of(ended: &Ended, outcome: Option<&StepOutcome>) -> Exit {
     if ended.cancelled {
         return Exit::Interrupted;
@@ -281,12 +288,16 @@ impl ForRun {
         let (tone, verb, rest) = words::outcome(outcome);
         match outcome {
             // It has said so itself.
-            StepOutcome::Failed { exit_code: Some(code), .. } if *code != 0 => {
+            StepOutcome::Failed { exit_code: Some(code), hints, .. } if *code != 0 => {
                 if self.verbose {
                     self.shell.status(tone, verb, rest.trim_start_matches(": "));
                 }
+                for hint in hints {
+                    self.shell.err(&format!("hint: {hint}\n"));
+                }
             }
             StepOutcome::Failed { error, hints, .. } => {
+                let error = error.replace(" to `${out}`", "");
                 let hints: Vec<String> = hints
                     .iter()
                     .map(|hint| match hint.starts_with("the command must write") {
@@ -297,9 +308,10 @@ impl ForRun {
                         false => hint.clone(),
                     })
                     .collect();
-                self.shell.err(&self.shell.spoken(tone, "error", error, &hints));
+                self.shell.err(&self.shell.spoken(tone, "error", &error, &hints));
             }
-            StepOutcome::Ran { not_stored: Some(why), .. } => {
+            // What it does not declare was said before.
+            StepOutcome::Ran { not_stored: Some(why), .. } if !why.contains("does not declare") => {
                 self.shell.warning(&format!("the result is not kept: {why}"), &[]);
             }
             StepOutcome::Hit { tier: Tier::UpToDate, saved, .. } if self.verbose => {

@@ -51,7 +51,8 @@ struct Answer<'a> {
     id: NodeId,
     planned: &'a Planned,
     last: Option<Remembered>,
-    /// What differs from the last time, for one that would run.
+    /// What differs from the last time, for one that would run; what is known of that already, for one that
+    /// depends on others.
     changes: Vec<Change>,
     /// Whether what the last key was made of is still known.
     last_is_explained: bool,
@@ -81,6 +82,9 @@ impl<'a> Answer<'a> {
                     changes.clone_from(found);
                 }
                 changes
+            }
+            (Planned::Depends(_), Some(then), _) => {
+                build.explain_as_before(plan, id).map(|now| then.changes(&now)).unwrap_or_default()
             }
             _ => Vec::new(),
         };
@@ -191,17 +195,27 @@ impl<'a> Answer<'a> {
                 self.last_time(&mut text);
             }
             Planned::Depends(_) => {
-                text.push_str(&format!(
-                    "{name} depends on what runs before it; if that gives the same bytes as the last time, {}\n",
-                    if self.last.is_some() { "and nothing else changed, it does not run" } else { "it may be in the store" },
-                ));
+                text.push_str(&match (&self.last, self.changes.first()) {
+                    (None, _) => {
+                        format!("{name} was never built here; steps that it needs would run first\n")
+                    }
+                    (Some(_), Some(change)) => {
+                        format!("{name} would run, after steps that it needs: {change}\n")
+                    }
+                    (Some(_), None) => format!(
+                        "{name} would run only if the steps before it give other bytes than the last time\n"
+                    ),
+                });
+                for change in &self.changes {
+                    text.push_str(&change_line(change));
+                }
                 for (id, planned) in &self.first {
                     let first = &self.build.graph().node(*id).id;
                     text.push_str(&match planned {
-                        Planned::Run(_, reason) => format!("  {first} would run: {reason}\n"),
-                        Planned::Broken(error) => format!("  {first} cannot run: {error}\n"),
+                        Planned::Run(_, reason) => format!("  first: {first} would run: {reason}\n"),
+                        Planned::Broken(error) => format!("  first: {first} cannot run: {error}\n"),
                         Planned::Depends(needs) => {
-                            format!("  {first} depends on {}\n", look::names(self.build, needs))
+                            format!("  then: {first}, which depends on {}\n", look::names(self.build, needs))
                         }
                         Planned::UpToDate(_) | Planned::Restore(..) => continue,
                     });

@@ -101,7 +101,7 @@ struct Drawn {
     name: String,
     kind: Kind,
     platforms: Vec<Platform>,
-    /// Where its outputs are published, one for each platform; none for a check.
+    /// Where its outputs are published, with `${platform}` for a platform's name; none for a check.
     places: Vec<String>,
     /// What it needs, by place in the sketch, and for which platforms where not for all.
     needs: Vec<(usize, Option<Vec<Platform>>)>,
@@ -126,7 +126,16 @@ impl Sketch {
             });
             steps[at].platforms.push(node.id.platform.clone());
             if !node.body.outputs.is_empty() {
-                steps[at].places.push(node.place.at.to_string());
+                // Places that differ by the platform's name only are one to look at.
+                let place = node.place.at.to_string();
+                let place = match node.id.platform {
+                    Platform::Any => place,
+                    _ => place.replace(&node.id.platform.to_string(), "${platform}"),
+                };
+                let place = if place.is_empty() { ".".to_owned() } else { place };
+                if !steps[at].places.contains(&place) {
+                    steps[at].places.push(place);
+                }
             }
         }
         for (name, at) in &by_name {

@@ -241,9 +241,7 @@ impl Layout {
 
     fn card(&self, item: &Item, step: &super::Drawn) -> String {
         let (x, y) = (self.columns[item.layer].0, item.y);
-        let mut places = step.places.clone();
-        places.dedup();
-        let hover = format!("{}\n{}\n{}", step.name, platform_list(&step.platforms), places.join("\n"));
+        let hover = format!("{}\n{}\n{}", step.name, platform_list(&step.platforms), step.places.join("\n"));
         let mut svg = format!(
             "<g class=\"{}\"><title>{}</title><rect class=\"card\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" \
              height=\"{:.1}\" rx=\"6\"/><rect class=\"bar\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"4\" \
@@ -297,7 +295,6 @@ fn lines(step: &super::Drawn) -> Vec<String> {
     match step.places.as_slice() {
         [place, ..] if !own(place) => {
             let more = if step.places.len() > 1 { ", …" } else { "" };
-            let place = if place.is_empty() { "." } else { place };
             lines.push(cut(&format!("→ {place}{more}")));
         }
         _ => {}

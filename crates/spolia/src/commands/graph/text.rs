@@ -73,9 +73,7 @@ fn line(sketch: &Sketch, at: usize, above: bool) -> String {
         Kind::Fetch => " [fetch]",
         Kind::Check => " [check]",
     };
-    let mut places = step.places.clone();
-    places.dedup();
-    let places: Vec<&str> = places.iter().map(|place| if place.is_empty() { "." } else { place }).collect();
-    let arrow = if places.is_empty() { String::new() } else { format!(" → {}", places.join(", ")) };
+    let arrow =
+        if step.places.is_empty() { String::new() } else { format!(" → {}", step.places.join(", ")) };
     format!("{}{kind}{platforms}{arrow}", step.name)
 }
