@@ -22,7 +22,11 @@ fn a_store_that_was_written_by_hand_is_read() {
     write(temp.path(), &format!("v1/blob/af/{empty}"), b"");
     let text = b"hello ".repeat(1000);
     let hex = Digest::blake3(&text).to_hex();
-    write(temp.path(), &format!("v1/blob/{}/{hex}.zst", &hex[..2]), &zstd::bulk::compress(&text, 19).unwrap());
+    write(
+        temp.path(),
+        &format!("v1/blob/{}/{hex}.zst", &hex[..2]),
+        &zstd::bulk::compress(&text, 19).unwrap(),
+    );
     // SHA-256 of "abc", from FIPS 180-4.
     let sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     write(temp.path(), &format!("v1/blob-sha256/ba/{sha}"), b"abc");

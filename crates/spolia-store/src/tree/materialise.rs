@@ -403,7 +403,7 @@ impl Work<'_> {
             }
             let (above, name) = folder::split(path.as_bytes());
             let Ok(parent) = folder::open_below(dest, above) else { continue };
-            if check(dest, path, node, self.options.digests).is_none() {
+            if check(dest, path.as_bytes(), node, self.options.digests).is_none() {
                 let is_folder = matches!(node, Node::Folder);
                 let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 if rustix::fs::unlinkat(&parent, name, flags).is_ok() {
