@@ -306,10 +306,6 @@ impl DigestCache {
     pub fn file_system_now_ns(&self, key: &StatKey) -> i64 {
         let machine = machine_now_ns();
         let unknown = machine.saturating_sub(MARGIN_UNKNOWN_CLOCK_NS);
-        // Nothing to be measured for a file that is old by any account.
-        if key.is_settled(unknown) {
-            return unknown;
-        }
         let Ok(mut clocks) = self.clocks.lock() else { return unknown };
         let Some(clock) = clocks.get_mut(&key.dev) else { return unknown };
         if let Some((asked, said)) = clock.asked

@@ -9,10 +9,12 @@ mod folder;
 mod links;
 mod materialise;
 mod right;
+mod source;
 mod stage;
 
-pub use capture::{CaptureError, Captured, DEPTH_MAX, ENTRIES_MAX, capture};
+pub use capture::{CaptureError, Captured, DEPTH_MAX, ENTRIES_MAX, capture, describe};
 pub use links::leaves_the_tree;
 pub use materialise::{MaterialiseError, MaterialiseOptions, Materialised, materialise};
 pub use right::{Place, Wrong, is_right, wrong_entries};
+pub use source::FolderSource;
 pub use stage::sweep_stages;
