@@ -402,7 +402,7 @@ impl<'b> Build<'b> {
         if spolia_store::is_right(tree, place, self.digests, true) {
             return Ok(folder);
         }
-        let fresh = spolia_engine::perform::FreshOutputs::new(tree, &published);
+        let fresh = spolia_store::tree::FolderSource::new(&published, tree).map_err(|error| chain(&error))?;
         let options = MaterialiseOptions { exact: true, digests: Some(self.digests), previous: None };
         spolia_store::materialise(tree, &fresh, place, options).map_err(|error| chain(&error))?;
         Ok(folder)

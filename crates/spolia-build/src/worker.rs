@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree};
-use spolia_engine::perform::{FreshOutputs, Presence, chain};
+use spolia_engine::perform::{Presence, chain};
 use spolia_engine::{Executor, HostExecutor, Job, Performed, Places, Request, SandboxExecutor};
-use spolia_store::tree::{MaterialiseError, MaterialiseOptions, Materialised};
+use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Materialised};
 use spolia_store::{KeyLock, Place, Store, materialise};
 
 use crate::build::Build;
@@ -123,7 +123,7 @@ impl Build<'_> {
             store_result: self.options.store_results,
             prepare: &|| workplace.prepare(),
             presence: &|path| self.presence_for(task, path),
-            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, &self.digests),
+            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, self.digests),
             on_output: &|stream, bytes| self.output(task.id, stream, bytes),
             on_start: &|| {
                 self.emit(EventKind::StepStarted {
@@ -168,8 +168,14 @@ impl Build<'_> {
                 if !done.undeclared.is_empty() {
                     self.tell_undeclared(task.id, &done.undeclared);
                 }
-                let fresh = FreshOutputs::new(&done.result.outputs, &done.out);
-                match self.publish(task.id, &done.result.outputs, &fresh) {
+                // Neither the real store nor unpacking is needed for what has just been made.
+                let published = FolderSource::new(&done.out, &done.result.outputs)
+                    .map_err(|error| chain(&error))
+                    .and_then(|fresh| {
+                        let published = self.publish(task.id, &done.result.outputs, &fresh);
+                        published.map_err(|error| chain(&error))
+                    });
+                match published {
                     Ok(_) => {
                         finished.outcome = StepOutcome::Ran {
                             miss: miss.clone(),
@@ -183,7 +189,7 @@ impl Build<'_> {
                         finished.stored_bytes = done.stored_bytes;
                         finished.result = Some(done.result);
                     }
-                    Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+                    Err(error) => finished.outcome = failed(Some(miss), error, Vec::new()),
                 }
             }
             Performed::Failed(failure) => {
@@ -275,7 +281,7 @@ impl Build<'_> {
         let place = Place { root: &self.session.root, at: &node.place.at };
         let options = MaterialiseOptions {
             exact: node.place.exact,
-            digests: Some(&self.digests),
+            digests: Some(self.digests),
             previous: previous.as_ref().filter(|_| !node.place.exact),
         };
         materialise(tree, blobs, place, options)

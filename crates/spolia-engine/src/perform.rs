@@ -3,15 +3,13 @@
 //! A failed action is never stored. A result is stored after its blobs, and only if everything it was made
 //! from is known: no undeclared file was looked for, no input changed meanwhile, every look-up was seen.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use spolia_core::key::Keyed;
 use spolia_core::result::{LogRef, Stream};
-use spolia_core::{
-    Action, ActionKey, ActionResult, Change, Cost, Explanation, MissReason, Node, RelPath, Tree,
-};
+use spolia_core::{Action, ActionKey, ActionResult, Change, Cost, Explanation, MissReason, RelPath};
 use spolia_store::tree::CaptureError;
 use spolia_store::{Entry, LocalStore, Put, Store, StoreError, Waiting};
 
@@ -252,8 +250,8 @@ impl Engine {
         let tree = match tree {
             Some(tree) => tree,
             // Not stored, but the outputs are still named by their digests.
-            None => match spolia_store::capture(&places.out, &declared, &Unstored, None) {
-                Ok(captured) => captured.tree,
+            None => match spolia_store::tree::describe(&places.out, &declared, None) {
+                Ok(tree) => tree,
                 Err(error) => return Performed::Failed(capture_failure(&error, ran.cost)),
             },
         };
@@ -488,122 +486,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 fn now_us() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).unwrap_or(0)
-}
-
-/// Takes blobs and keeps none: outputs get their names without being stored.
-struct Unstored;
-
-impl Store for Unstored {
-    fn properties(&self) -> spolia_store::Properties {
-        spolia_store::Properties { name: "nowhere".to_owned(), writable: true, local: true }
-    }
-
-    fn has(&self, _: Entry) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn get(&self, _: Entry, _: &mut dyn std::io::Write) -> Result<Option<u64>, StoreError> {
-        Ok(None)
-    }
-
-    fn put(&self, _: Entry, from: &mut dyn std::io::Read) -> Result<Put, StoreError> {
-        std::io::copy(from, &mut std::io::sink()).map_err(StoreError::Peer)?;
-        Ok(Put::Present)
-    }
-
-    fn remove(&self, _: Entry) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn list(
-        &self,
-        _: spolia_store::Space,
-        _: &mut dyn FnMut(spolia_store::EntryInfo),
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-/// The outputs of a run as a store: its blobs are the files in `${out}`, so that publishing them needs
-/// neither the real store nor unpacking.
-pub struct FreshOutputs {
-    files: std::collections::HashMap<spolia_core::Digest, PathBuf>,
-}
-
-impl FreshOutputs {
-    /// Over the captured `tree` of the folder `out`.
-    pub fn new(tree: &Tree, out: &Path) -> Self {
-        let file = |(path, node): &(RelPath, Node)| match node {
-            Node::File { digest, .. } => Some((*digest, path.under(out))),
-            _ => None,
-        };
-        Self { files: tree.entries().iter().filter_map(file).collect() }
-    }
-
-    fn path(&self, entry: Entry) -> Option<&PathBuf> {
-        (entry.space == spolia_store::Space::Blob).then(|| self.files.get(&entry.digest)).flatten()
-    }
-}
-
-impl Store for FreshOutputs {
-    fn properties(&self) -> spolia_store::Properties {
-        spolia_store::Properties { name: "the outputs just made".to_owned(), writable: false, local: true }
-    }
-
-    fn has(&self, entry: Entry) -> Result<bool, StoreError> {
-        Ok(self.path(entry).is_some_and(|path| path.exists()))
-    }
-
-    fn get(&self, entry: Entry, into: &mut dyn std::io::Write) -> Result<Option<u64>, StoreError> {
-        let Some(path) = self.path(entry) else { return Ok(None) };
-        let io = |source| StoreError::Io { verb: "read", path: path.clone(), source };
-        let mut file = std::fs::File::open(path).map_err(io)?;
-        let mut checked = Checked { hasher: blake3::Hasher::new(), into };
-        let copied = std::io::copy(&mut file, &mut checked).map_err(io)?;
-        let found = spolia_core::Digest::new(
-            spolia_core::DigestFunction::Blake3,
-            *checked.hasher.finalize().as_bytes(),
-        );
-        if found != entry.digest {
-            return Err(StoreError::Corrupt { entry, what: "it changed after it was captured".to_owned() });
-        }
-        Ok(Some(copied))
-    }
-
-    fn put(&self, _: Entry, _: &mut dyn std::io::Read) -> Result<Put, StoreError> {
-        Err(StoreError::ReadOnly { name: self.properties().name })
-    }
-
-    fn remove(&self, _: Entry) -> Result<bool, StoreError> {
-        Err(StoreError::ReadOnly { name: self.properties().name })
-    }
-
-    fn list(
-        &self,
-        _: spolia_store::Space,
-        _: &mut dyn FnMut(spolia_store::EntryInfo),
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn plain_file(&self, entry: Entry) -> Option<std::fs::File> {
-        std::fs::File::open(self.path(entry)?).ok()
-    }
-}
-
-struct Checked<'w> {
-    hasher: blake3::Hasher,
-    into: &'w mut dyn std::io::Write,
-}
-
-impl std::io::Write for Checked<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.into.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.into.flush()
-    }
 }

@@ -518,7 +518,7 @@ mod tests {
             found
         };
         let first = find();
-        assert_eq!(first.shown, [tool.clone()]);
+        assert_eq!(first.shown, std::slice::from_ref(&tool));
         assert_eq!(find(), first);
         write("#!/bin/sh\necho 22\n");
         assert_ne!(find().identity, first.identity);

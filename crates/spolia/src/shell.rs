@@ -74,6 +74,12 @@ impl Shell {
         self.json
     }
 
+    /// Whether somebody can see what is asked.
+    pub(crate) fn is_terminal(&self) -> bool {
+        use std::io::IsTerminal;
+        std::io::stderr().is_terminal()
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
