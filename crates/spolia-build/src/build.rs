@@ -21,6 +21,7 @@ use spolia_engine::{Cancel, Engine};
 use spolia_store::tree::MaterialiseOptions;
 use spolia_store::{DigestCache, LocalStore, Place, RunId};
 
+use crate::fresh::{Fresh, FreshStep};
 use crate::graph::{Graph, GraphError, NodeId, platform_vars};
 use crate::index::{Index, IndexError};
 use crate::keying::{self, Ingredients};
@@ -105,6 +106,20 @@ pub struct Options {
     pub keep_going: bool,
     /// Show the kept output of steps that do not run.
     pub replay: bool,
+}
+
+impl Options {
+    /// What decides, besides the tree and the surroundings, whether everything is in place.
+    pub fn identity(&self) -> String {
+        let Self { steps, platforms, jobs: _, engine, engine_asked, forced, .. } = self;
+        format!("{steps:?}\0{platforms:?}\0{engine:?}\0{engine_asked}\0{forced:?}")
+    }
+
+    /// Whether a build with these options may be answered, and its answer be written down, by
+    /// [`crate::fresh`].
+    pub fn may_be_fresh(&self) -> bool {
+        self.forced == Forced::Nothing && !self.replay
+    }
 }
 
 /// Why there was no build.
@@ -607,35 +622,61 @@ impl<'b> Build<'b> {
         self.key(id, outputs).ok().map(|keyable| keyable.action.explain())
     }
 
-    /// Builds.
+    /// After a build that found everything in place: what it looked at, for [`crate::fresh::check`].
+    fn note_fresh(&self, request: &crate::fresh::Request, ended: &Ended, steps: Vec<FreshStep>) {
+        let summary = &ended.summary;
+        let all = summary.up_to_date == self.selected.len() as u64;
+        if !all || ended.cancelled || self.support.get().is_some_and(Result::is_err) {
+            return;
+        }
+        let nodes = || self.selected.iter().map(|id| (self.graph.node(*id), *id));
+        let mut inside = self.index.looked_at();
+        inside.extend(request.manifests.iter().cloned());
+        for (node, id) in nodes() {
+            let Some(known) = self.remembered(id) else { return };
+            let outputs = known.result.outputs.entries().iter();
+            inside.extend(outputs.map(|(path, _)| node.place.at.join(path).as_path().to_owned()));
+            inside.extend(known.result.missing.iter().map(|path| path.as_path().to_owned()));
+        }
+        let mut env: Vec<String> = nodes().flat_map(|(node, _)| node.body.pass_env.clone()).collect();
+        env.sort();
+        env.dedup();
+        let value = |name: String| {
+            let digest = crate::fresh::value_digest((self.session.caller_env)(&name));
+            (name, digest)
+        };
+        let mut fresh = Fresh {
+            noted_at_us: (self.session.now_us)(),
+            summary: summary.clone(),
+            steps,
+            env: env.into_iter().map(value).collect(),
+            seen: BTreeMap::new(),
+        };
+        let settled = |dev| request.settled_ns(dev);
+        if fresh.look(&self.session.root, inside, false, &settled)
+            && fresh.look(&self.session.root, self.toolbox.looked_at(), true, &settled)
+        {
+            // Losing it costs time only.
+            let _unwritten = crate::fresh::write(&request.file, &fresh);
+        }
+    }
+
+    /// Builds. With `request`, a build that finds everything in place is written down there.
     ///
     /// # Errors
     /// The sandbox was asked for and cannot be had. Everything else is a step's own failure.
-    pub fn run(&self) -> Result<Ended, BuildError> {
+    pub fn run(&self, request: Option<&crate::fresh::Request>) -> Result<Ended, BuildError> {
         for id in &self.selected {
             self.engine_for(*id)?;
         }
         let began = instant();
-        self.emit(EventKind::RunStarted {
-            version: JOURNAL_VERSION,
-            run: self.session.run.as_str().to_owned(),
-            spolia: self.session.version.clone(),
-            command: self.session.command.clone(),
-            root: self.session.root.display().to_string(),
-            project: self.manifest.name.clone(),
-            jobs: self.options.jobs as u64,
-            engine: match self.options.engine {
-                EngineKind::Host => "host".to_owned(),
-                EngineKind::Sandbox => "sandbox".to_owned(),
-            },
-            steps: self.selected.len() as u64,
-        });
+        self.emit(started(self.session, self.options, self.manifest.name.clone(), self.selected.len()));
         let cost = |id| self.remembered(id).and_then(|last| last.result.cost.wall_us).unwrap_or(0);
         let schedule = Schedule::new(&self.graph, &self.selected, &cost, &self.manifest.pools);
         let (results, finished) = mpsc::channel();
         let (tasks, queue) = mpsc::channel::<(Task, bool)>();
         let queue = Mutex::new(queue);
-        let mut ended = std::thread::scope(|scope| {
+        let (mut ended, steps) = std::thread::scope(|scope| {
             let spawn = || {
                 let results = results.clone();
                 let queue = &queue;
@@ -650,7 +691,7 @@ impl<'b> Build<'b> {
                 tasks,
                 finished,
                 summary: Summary::default(),
-                used: Vec::new(),
+                fresh: Vec::new(),
                 failed: false,
                 stopped: false,
             };
@@ -660,6 +701,9 @@ impl<'b> Build<'b> {
         });
         ended.summary.wall_us = u64::try_from(began.elapsed().as_micros()).ok();
         self.keep(&mut ended);
+        if let Some(request) = request.filter(|_| self.options.may_be_fresh()) {
+            self.note_fresh(request, &ended, steps);
+        }
         Ok(ended)
     }
 
@@ -735,6 +779,40 @@ impl<'b> Build<'b> {
     }
 }
 
+fn started(session: &Session<'_>, options: &Options, project: Option<String>, steps: usize) -> EventKind {
+    EventKind::RunStarted {
+        version: JOURNAL_VERSION,
+        run: session.run.as_str().to_owned(),
+        spolia: session.version.clone(),
+        command: session.command.clone(),
+        root: session.root.display().to_string(),
+        project,
+        jobs: options.jobs as u64,
+        engine: match options.engine {
+            EngineKind::Host => "host".to_owned(),
+            EngineKind::Sandbox => "sandbox".to_owned(),
+        },
+        steps: steps as u64,
+    }
+}
+
+/// Tells of a build that [`crate::fresh::check`] has answered, as if it had been made.
+pub fn tell_fresh(
+    session: &Session<'_>,
+    options: &Options,
+    summary: Summary,
+    steps: Vec<FreshStep>,
+    began: Instant,
+) -> Ended {
+    (session.sink)(started(session, options, None, steps.len()));
+    for FreshStep { id, key, saved } in steps {
+        let outcome = StepOutcome::Hit { tier: Tier::UpToDate, saved, restored_files: 0, restored_bytes: 0 };
+        (session.sink)(EventKind::StepFinished { id, key: Some(key), outcome });
+    }
+    let wall_us = u64::try_from(began.elapsed().as_micros()).ok();
+    Ended { summary: Summary { wall_us, ..summary }, cancelled: false }
+}
+
 /// The main thread's part of a running build.
 struct Main<'a, 'b> {
     build: &'a Build<'b>,
@@ -746,7 +824,7 @@ struct Main<'a, 'b> {
     tasks: Sender<(Task, bool)>,
     finished: Receiver<Finished>,
     summary: Summary,
-    used: Vec<ActionKey>,
+    fresh: Vec<FreshStep>,
     failed: bool,
     stopped: bool,
 }
@@ -937,7 +1015,8 @@ impl Main<'_, '_> {
         if let Some(result) = &finished.result {
             build.remember(&finished, result);
             self.outputs.insert(id, Arc::new(result.outputs.clone()));
-            self.used.push(finished.key);
+            let saved = result.cost;
+            self.fresh.push(FreshStep { id: build.graph.node(id).id.clone(), key: finished.key, saved });
             let bytes = self.summary.output_bytes.get_or_insert(0);
             *bytes += result.outputs.size_bytes();
         }
@@ -958,8 +1037,9 @@ impl Main<'_, '_> {
             self.failed = true;
             self.schedule.fail(&build.graph, id)
         };
+        let ended = if finished.cancelled { "was stopped" } else { "failed" };
         for skipped in skipped {
-            self.skip(skipped, format!("it needs {name}, which failed"));
+            self.skip(skipped, format!("it needs {name}, which {ended}"));
         }
     }
 
@@ -997,9 +1077,11 @@ impl Main<'_, '_> {
         }
     }
 
-    fn finish(self) -> Ended {
-        self.build.note_uses(&self.used);
-        Ended { summary: self.summary, cancelled: self.build.session.cancel.is_cancelled() }
+    fn finish(self) -> (Ended, Vec<FreshStep>) {
+        let used: Vec<ActionKey> = self.fresh.iter().map(|step| step.key).collect();
+        self.build.note_uses(&used);
+        let ended = Ended { summary: self.summary, cancelled: self.build.session.cancel.is_cancelled() };
+        (ended, self.fresh)
     }
 }
 

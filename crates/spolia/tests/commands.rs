@@ -61,7 +61,10 @@ impl Place {
 
     fn spolia<W: AsRef<OsStr>>(&self, words: &[W]) -> Ended {
         let output = self.command(env!("CARGO_BIN_EXE_spolia")).args(words).output().unwrap();
-        Ended { output, words: words.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect() }
+        Ended {
+            output,
+            words: words.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect(),
+        }
     }
 
     /// The one document that a command prints under `--json`.
@@ -109,7 +112,14 @@ struct Ended {
 
 impl std::fmt::Debug for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "spolia {:?}: {:?}\n--- stdout\n{}--- stderr\n{}", self.words, self.output.status, self.out(), self.err())
+        write!(
+            f,
+            "spolia {:?}: {:?}\n--- stdout\n{}--- stderr\n{}",
+            self.words,
+            self.output.status,
+            self.out(),
+            self.err()
+        )
     }
 }
 
@@ -174,7 +184,11 @@ fn a_dry_run_and_why_change_nothing() {
         .code(0)
         .says("run      gen: never run here\n")
         .says("depends  app (linux/amd64): on gen\n");
-    place.spolia(&["why", "app"]).code(0).says("was never built here").says("first: gen would run: never run here");
+    place
+        .spolia(&["why", "app"])
+        .code(0)
+        .says("was never built here")
+        .says("first: gen would run: never run here");
     assert!(!place.root().join(".spolia").exists());
 
     place.spolia(&["build"]).code(0);
@@ -205,7 +219,10 @@ fn why_names_every_field_that_differs() {
     // What waits for another step says so, and what it knows already.
     place.write("a.txt", "aa\n");
     let ended = place.spolia(&["why", "app"]).code(0);
-    ended.says("would run, after steps that it needs").says("variable `V`").says("first: gen would run: input `a.txt` changed");
+    ended
+        .says("would run, after steps that it needs")
+        .says("variable `V`")
+        .says("first: gen would run: input `a.txt` changed");
 
     // After the build the reason of that run is told, with its differences.
     place.spolia(&["build"]).code(0);
@@ -218,7 +235,8 @@ fn why_says_where_a_hit_comes_from() {
     let place = Place::with_project();
     place.spolia(&["build"]).code(0);
     std::fs::remove_dir_all(place.root().join("bin")).unwrap();
-    let ended = place.spolia(&["why", "app"]).code(0).says("would be restored from the local store: 1 file (4 B)");
+    let ended =
+        place.spolia(&["why", "app"]).code(0).says("would be restored from the local store: 1 file (4 B)");
     ended.says("ran ").says(", in run ");
     // Another tree knows it from the store and its journal only.
     let run = place.json(&["why", "app"])["last"]["run"].clone();
@@ -234,11 +252,12 @@ fn why_says_where_a_hit_comes_from() {
 fn the_graph_has_four_forms() {
     let place = Place::with_project();
     let text = place.spolia(&["graph"]).code(0).out();
-    assert_eq!(
-        text,
-        "app (linux/amd64) → bin/${platform}\n└── gen → .spolia/out/gen/any\nlint [check]\n"
-    );
-    place.spolia(&["graph", "--dot", "app"]).code(0).says("\"gen\" -> \"app (linux/amd64)\";").does_not_say("lint");
+    assert_eq!(text, "app (linux/amd64) → bin/${platform}\n└── gen → .spolia/out/gen/any\nlint [check]\n");
+    place
+        .spolia(&["graph", "--dot", "app"])
+        .code(0)
+        .says("\"gen\" -> \"app (linux/amd64)\";")
+        .does_not_say("lint");
     let svg = place.spolia(&["graph", "--svg"]).code(0).out();
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
     assert!(svg.contains("prefers-color-scheme: dark") && svg.contains(">app</text>"), "{svg}");
@@ -444,16 +463,26 @@ fn clearing_needs_a_yes_and_may_take_one_step() {
 fn the_doctor_names_what_is_wrong() {
     let place = Place::with_project();
     place.spolia(&["doctor"]).code(0).says("has 3 steps");
-    place.write("spolia.toml", MANIFEST.replace("run = \"test", "tools = [\"no-such-tool\", \"cat\"]\nrun = \"test"));
-    let ended = place.spolia(&["doctor"]).code(4).says("the tool `no-such-tool` is not installed; needed by `lint`");
+    place.write(
+        "spolia.toml",
+        MANIFEST.replace("run = \"test", "tools = [\"no-such-tool\", \"cat\"]\nrun = \"test"),
+    );
+    let ended =
+        place.spolia(&["doctor"]).code(4).says("the tool `no-such-tool` is not installed; needed by `lint`");
     ended.says("`cat` is `");
     place.write("spolia.toml", "[steps.a]\nruns = 1\n");
     place.spolia(&["doctor"]).code(4).says("manifest").says("mistake");
     let report = place.json(&["doctor"]);
     assert_eq!(report["exit_code"], 4);
-    assert!(report["findings"].as_array().unwrap().iter().any(|found| found["check"] == "sandbox"), "{report}");
+    assert!(
+        report["findings"].as_array().unwrap().iter().any(|found| found["check"] == "sandbox"),
+        "{report}"
+    );
     // Without a project there is still a machine to look at.
-    place.spolia(&["-C", place.temp.path().to_str().unwrap(), "doctor"]).code(0).says("there is no `spolia.toml`");
+    place
+        .spolia(&["-C", place.temp.path().to_str().unwrap(), "doctor"])
+        .code(0)
+        .says("there is no `spolia.toml`");
 }
 
 #[test]
@@ -474,7 +503,11 @@ fn the_doctor_asks_git() {
     let ended = ended.says("`Cargo.lock` is ignored by git").says("git does not ignore `.spolia`");
     ended.says("1 lock file known to git").does_not_say("`go.sum`");
     place.write(".gitignore", "");
-    place.spolia(&["doctor", "--fix"]).code(4).says("`Cargo.lock` is not committed").says("wrote `.spolia/.gitignore`");
+    place
+        .spolia(&["doctor", "--fix"])
+        .code(4)
+        .says("`Cargo.lock` is not committed")
+        .says("wrote `.spolia/.gitignore`");
     place.git(&["add", "Cargo.lock"]);
     place.spolia(&["doctor"]).code(0).says("`.spolia` is ignored by git");
 }

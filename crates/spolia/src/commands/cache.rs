@@ -170,7 +170,8 @@ fn rows(store: &LocalStore, listing: &Listing, hits: &HashMap<ActionKey, u64>) -
         listing.actions.iter().map(|(key, file)| (*key, file.bytes)).collect();
     let row = |result: &gc::ListedResult| {
         let description = perform::describe(store, result.key).unwrap_or_default();
-        let script = description.explanation.lines.iter().find(|line| line.group == "run" && line.name == "2");
+        let script =
+            description.explanation.lines.iter().find(|line| line.group == "run" && line.name == "2");
         let is_run = description.label.as_ref().is_some_and(|label| label.starts_with(super::run::NAME));
         let command = script.filter(|_| is_run).and_then(|line| super::run::command_in(&line.value));
         let blobs = result.blobs.as_deref().unwrap_or_default();
@@ -198,7 +199,9 @@ fn hits(store: &LocalStore) -> (HashMap<ActionKey, u64>, usize) {
     let _unreadable = journal::read_runs(store, &filter, &mut |run| {
         runs += 1;
         for event in run.events {
-            if let EventKind::StepFinished { key: Some(key), outcome: StepOutcome::Hit { .. }, .. } = event.kind {
+            if let EventKind::StepFinished { key: Some(key), outcome: StepOutcome::Hit { .. }, .. } =
+                event.kind
+            {
                 *hits.entry(key).or_insert(0) += 1;
             }
         }
@@ -272,7 +275,9 @@ fn check(heal: bool, settings: &Settings, shell: &Shell) -> Result<Exit, Failure
         shell.status(Tone::Good, "healed", "all of it; what was removed is built again when it is needed");
     } else {
         shell.status(Tone::Warning, "healed", &format!("{} of {found}", report.healed));
-        shell.err("hint: what is left are files that are not the store's, or parts of a journal, which stay\n");
+        shell.err(
+            "hint: what is left are files that are not the store's, or parts of a journal, which stay\n",
+        );
     }
     Ok(exit)
 }
@@ -332,7 +337,8 @@ fn collect(
     } else {
         let report = gc::collect(&store, &policy, now, false).map_err(|error| unreadable(&error))?;
         report.ok_or_else(|| {
-            Failure::environment("another process is collecting this store").hint("try again when it has ended")
+            Failure::environment("another process is collecting this store")
+                .hint("try again when it has ended")
         })?
     };
     if shell.is_json() {
@@ -381,7 +387,11 @@ fn show_plan(plan: &GcPlan, policy: &Policy, store: &LocalStore, shell: &Shell) 
     if more > 0 {
         shell.out(&format!("    and {}\n", counted(more, "more result")));
     }
-    shell.out(&format!("to remove: {} of {}\n", words::size(plan.bytes_freed), words::size(plan.bytes_before)));
+    shell.out(&format!(
+        "to remove: {} of {}\n",
+        words::size(plan.bytes_freed),
+        words::size(plan.bytes_before)
+    ));
 }
 
 fn gc_json(report: &GcReport, policy: &Policy, dry_run: bool) -> serde_json::Value {
@@ -433,7 +443,8 @@ fn clear(step: Option<&str>, yes: bool, settings: &Settings, shell: &Shell) -> R
     let listing = listing(&store)?;
     let (only, what, bytes) = match step {
         None => {
-            let what = format!("all {} of `{}`", counted(listing.results.len(), "result"), store.dir().display());
+            let what =
+                format!("all {} of `{}`", counted(listing.results.len(), "result"), store.dir().display());
             (None, what, listing.bytes())
         }
         Some(step) => {
@@ -441,8 +452,7 @@ fn clear(step: Option<&str>, yes: bool, settings: &Settings, shell: &Shell) -> R
             let is_here = |row: &Row| {
                 here.as_ref().is_none_or(|here| row.project.as_ref().is_none_or(|p| *p == here.project))
             };
-            let rows: Vec<Row> =
-                rows.into_iter().filter(|row| row.is_of(step) && is_here(row)).collect();
+            let rows: Vec<Row> = rows.into_iter().filter(|row| row.is_of(step) && is_here(row)).collect();
             let keys: HashSet<ActionKey> = rows.iter().map(|row| row.key).collect();
             let what = format!("{} of step `{step}`", counted(keys.len(), "result"));
             let bytes = rows.iter().map(|row| row.bytes).sum();
@@ -496,8 +506,13 @@ fn confirmed(what: &str, bytes: u64, shell: &Shell) -> bool {
 /// to name is as young as the grace of a collection, and stays.
 fn drop_blobs(store: &LocalStore, listing: &Listing, gone: &HashSet<ActionKey>) -> u64 {
     let is_gone = |result: &&gc::ListedResult| gone.contains(&result.key);
-    let kept: HashSet<Digest> =
-        listing.results.iter().filter(|result| !is_gone(result)).flat_map(|r| r.blobs.iter().flatten()).copied().collect();
+    let kept: HashSet<Digest> = listing
+        .results
+        .iter()
+        .filter(|result| !is_gone(result))
+        .flat_map(|r| r.blobs.iter().flatten())
+        .copied()
+        .collect();
     let dropped: HashSet<Digest> = listing
         .results
         .iter()
@@ -518,7 +533,10 @@ fn drop_blobs(store: &LocalStore, listing: &Listing, gone: &HashSet<ActionKey>) 
 
 /// Forgets in a tree what was cleared, so that its next build does not take it from there. The outputs stay.
 fn forget(root: &Path, only: Option<&HashSet<ActionKey>>) {
-    let path = root.join(spolia_build::build::OWN_FOLDER).join("state");
+    let own = root.join(spolia_build::build::OWN_FOLDER);
+    // Losing it costs the next build a look at everything.
+    let _unremoved = std::fs::remove_dir_all(own.join("fresh"));
+    let path = own.join("state");
     let mut state = State::load(&path);
     let before = state.steps.len();
     state.steps.retain(|_, step| only.is_some_and(|only| !only.contains(&step.key)));
@@ -547,7 +565,8 @@ fn dir(settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
 fn size(settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     let store = open_store(settings)?;
     let listing = listing(&store)?;
-    let sum = |files: &mut dyn Iterator<Item = u64>| files.fold((0usize, 0u64), |(n, sum), b| (n + 1, sum + b));
+    let sum =
+        |files: &mut dyn Iterator<Item = u64>| files.fold((0usize, 0u64), |(n, sum), b| (n + 1, sum + b));
     let kinds = [
         ("results", sum(&mut listing.results.iter().map(|result| result.file.bytes))),
         ("actions", sum(&mut listing.actions.iter().map(|(_, file)| file.bytes))),
@@ -580,7 +599,11 @@ fn size(settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
         vec![word.to_owned(), words::size(bytes), counted(files, "file")]
     };
     let mut rows: Vec<Vec<String>> = kinds.iter().map(|(word, sum)| line(word, *sum)).collect();
-    rows.push(vec!["together".to_owned(), words::size(listing.bytes()), format!("of {}", words::size(limit))]);
+    rows.push(vec![
+        "together".to_owned(),
+        words::size(listing.bytes()),
+        format!("of {}", words::size(limit)),
+    ]);
     rows.extend(beside.iter().filter(|(_, (files, _))| *files > 0).map(|(word, sum)| line(word, *sum)));
     shell.out(&table(&rows, &[1]));
     Ok(Exit::Success)

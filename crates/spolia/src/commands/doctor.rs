@@ -1,11 +1,13 @@
 //! `spolia doctor`: looks at what builds stand on, says what is wrong and what to do. With `--fix` it repairs
 //! what loses nothing: it heals the store, removes left-overs, makes folders and an ignore file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde::Serialize;
 use spolia_build::build::OWN_FOLDER;
@@ -15,8 +17,8 @@ use spolia_build::manifest::{CacheConf, EngineKind, Manifest};
 use spolia_core::diagnostic::Severity;
 use spolia_core::path::escape;
 use spolia_engine::perform::chain;
-use spolia_engine::tools::{Surroundings, Toolbox, package_of};
 use spolia_engine::sandbox;
+use spolia_engine::tools::{Surroundings, Toolbox, package_of};
 use spolia_store::gc::{self, Policy};
 use spolia_store::{LocalStore, size, verify};
 
@@ -119,7 +121,12 @@ impl Doctor<'_> {
         &mut self.findings[at]
     }
 
-    fn problem(&mut self, check: &'static str, message: impl Into<String>, hint: impl Into<String>) -> &mut Finding {
+    fn problem(
+        &mut self,
+        check: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> &mut Finding {
         let finding = self.add(check, Level::Problem, message);
         finding.hint = Some(hint.into());
         finding
@@ -143,8 +150,8 @@ impl Doctor<'_> {
                 return None;
             }
         };
-        let path = root.join(name);
-        match Project::read(self.settings, None) {
+        let path = root.join(&name);
+        match Project::inspect(root, &name, None) {
             Ok((project, warnings)) => {
                 for warning in &warnings {
                     let finding = self.add("manifest", Level::Warning, warning.message.clone());
@@ -216,7 +223,11 @@ impl Doctor<'_> {
             if lonely {
                 let message = format!("`{}` fetches a source and has neither network nor inputs", step.name);
                 let at = format!("{}:{}", step.defined.file, step.defined.line);
-                self.warning("fetch", message, format!("add `network = true` to `[steps.{}]` ({at})", step.name));
+                self.warning(
+                    "fetch",
+                    message,
+                    format!("add `network = true` to `[steps.{}]` ({at})", step.name),
+                );
             }
         }
     }
@@ -278,15 +289,26 @@ impl Doctor<'_> {
         }
         if !may_write(&own) {
             let message = format!("`{}` cannot be written", own.display());
-            self.problem("tree", message, format!("make it yours: `sudo chown -R {} {}`", uid(), own.display()));
+            self.problem(
+                "tree",
+                message,
+                format!("make it yours: `sudo chown -R {} {}`", uid(), own.display()),
+            );
         }
         let foreign = foreign(&own);
         if foreign.is_empty() {
             self.add("tree", Level::Good, format!("all of `{}` is yours", own.display()));
         } else {
-            let message =
-                format!("{} in `.spolia` of another user: {}", counted(foreign.len(), "file"), names(&foreign));
-            self.problem("tree", message, format!("make them yours: `sudo chown -R {} {}`", uid(), own.display()));
+            let message = format!(
+                "{} in `.spolia` of another user: {}",
+                counted(foreign.len(), "file"),
+                names(&foreign)
+            );
+            self.problem(
+                "tree",
+                message,
+                format!("make them yours: `sudo chown -R {} {}`", uid(), own.display()),
+            );
         }
         self.left_overs(&own);
     }
@@ -311,7 +333,7 @@ impl Doctor<'_> {
     }
 
     fn git(&mut self, root: &Path) {
-        let inside = match git(root, &[OsStr::new("rev-parse"), OsStr::new("--is-inside-work-tree")]) {
+        let inside = match git(root, &["rev-parse", "--is-inside-work-tree"], &[]) {
             Ok(answer) => answer.starts_with(b"true"),
             Err(GitError::Missing) => {
                 self.add("git", Level::Note, "git is not installed: lock files were not looked at");
@@ -337,8 +359,8 @@ impl Doctor<'_> {
         if found.is_empty() {
             return;
         }
-        let tracked = git_paths(root, &["ls-files", "-z", "--"], &found);
-        let ignored = git_paths(root, &["check-ignore", "-z", "--"], &found);
+        let tracked: HashSet<PathBuf> = tracked(root, ".").into_iter().collect();
+        let ignored = ignored(root, &found);
         let mut committed = 0;
         for path in &found {
             let name = escape(path.as_os_str().as_bytes());
@@ -366,7 +388,7 @@ impl Doctor<'_> {
     /// `.spolia` must not get into a commit.
     fn ignored(&mut self, root: &Path) {
         let own = PathBuf::from(OWN_FOLDER);
-        let tracked = git_paths(root, &["ls-files", "-z", "--"], std::slice::from_ref(&own));
+        let tracked = tracked(root, OWN_FOLDER);
         if !tracked.is_empty() {
             let message = format!("{} of `.spolia` in git", counted(tracked.len(), "file"));
             self.problem("git", message, "`git rm -r --cached .spolia` takes them out");
@@ -374,11 +396,11 @@ impl Doctor<'_> {
         if !root.join(&own).is_dir() {
             return;
         }
-        let probe = [own.join("state")];
-        if git_paths(root, &["check-ignore", "-z", "--"], &probe).is_empty() {
+        if ignored(root, &[own.join("state")]).is_empty() {
             let ignore = root.join(&own).join(".gitignore");
             let written = self.fix && std::fs::write(&ignore, "*\n").is_ok();
-            let finding = self.problem("git", "git does not ignore `.spolia`", "add `.spolia/` to `.gitignore`");
+            let finding =
+                self.problem("git", "git does not ignore `.spolia`", "add `.spolia/` to `.gitignore`");
             finding.fixed = written.then(|| format!("wrote `{OWN_FOLDER}/.gitignore`"));
         } else {
             self.add("git", Level::Good, "`.spolia` is ignored by git");
@@ -401,7 +423,11 @@ impl Doctor<'_> {
         }
         let foreign = foreign(store.dir());
         if !foreign.is_empty() {
-            let message = format!("{} in the store of another user: {}", counted(foreign.len(), "file"), names(&foreign));
+            let message = format!(
+                "{} in the store of another user: {}",
+                counted(foreign.len(), "file"),
+                names(&foreign)
+            );
             self.problem("store", message, format!("make them yours: `sudo chown -R {} {dir}`", uid()));
         }
         self.room(&store, cache.cloned().unwrap_or_default());
@@ -416,7 +442,8 @@ impl Doctor<'_> {
         let dir = store.dir().display();
         match size::read(store).map(|size| size.bytes()) {
             Some(bytes) if bytes > max => {
-                let message = format!("`{dir}` holds {}, more than its {}", words::size(bytes), words::size(max));
+                let message =
+                    format!("`{dir}` holds {}, more than its {}", words::size(bytes), words::size(max));
                 self.warning("store", message, "`spolia cache gc` makes it smaller");
             }
             Some(bytes) => {
@@ -424,7 +451,8 @@ impl Doctor<'_> {
                 self.add("store", Level::Good, message);
             }
             None => {
-                let message = format!("`{dir}` may hold {}; how much it holds was not counted yet", words::size(max));
+                let message =
+                    format!("`{dir}` may hold {}; how much it holds was not counted yet", words::size(max));
                 self.add("store", Level::Note, message).hint = Some("`spolia cache size` counts".to_owned());
             }
         }
@@ -516,7 +544,8 @@ fn line(finding: &Finding, shell: &Shell) -> String {
         (Level::Warning, None) => (Tone::Warning, "warning"),
         (Level::Problem, None) => (Tone::Error, "problem"),
     };
-    let mut text = format!("{} {}: {}\n", shell.paint(tone, &format!("{word:>8}")), finding.check, finding.message);
+    let mut text =
+        format!("{} {}: {}\n", shell.paint(tone, &format!("{word:>8}")), finding.check, finding.message);
     match (&finding.fixed, &finding.hint) {
         (Some(fixed), _) => text.push_str(&format!("         {fixed}\n")),
         (None, Some(hint)) => text.push_str(&format!("         hint: {hint}\n")),
@@ -580,14 +609,24 @@ enum GitError {
     Refused(String),
 }
 
-/// What git prints.
+/// What git prints, given `paths` on its standard input with NUL after each.
 #[expect(clippy::disallowed_methods, reason = "whether a file is committed only git can tell")]
-fn git(root: &Path, arguments: &[&OsStr]) -> Result<Vec<u8>, GitError> {
-    let output = std::process::Command::new("git").arg("-C").arg(root).args(arguments).env("LC_ALL", "C").output();
-    let output = output.map_err(|error| match error.kind() {
+fn git(root: &Path, arguments: &[&str], paths: &[PathBuf]) -> Result<Vec<u8>, GitError> {
+    let refused = |error: std::io::Error| GitError::Refused(error.to_string());
+    let mut command = std::process::Command::new("git");
+    command.arg("-C").arg(root).args(arguments).env("LC_ALL", "C");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => GitError::Missing,
-        _ => GitError::Refused(error.to_string()),
+        _ => refused(error),
     })?;
+    let input: Vec<u8> =
+        paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect();
+    let stdin = child.stdin.take();
+    // From a thread: it may print more than a pipe holds before it has read everything.
+    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+    let output = child.wait_with_output().map_err(refused)?;
+    let _unread = feeder.join();
     // `check-ignore` ends with 1 where nothing is ignored.
     if output.status.success() || output.status.code() == Some(1) {
         return Ok(output.stdout);
@@ -596,10 +635,18 @@ fn git(root: &Path, arguments: &[&OsStr]) -> Result<Vec<u8>, GitError> {
     Err(GitError::Refused(said.lines().next().unwrap_or("it failed").to_owned()))
 }
 
-/// The paths that git answers, NUL between them; none where it refuses.
-fn git_paths(root: &Path, arguments: &[&str], paths: &[PathBuf]) -> Vec<PathBuf> {
-    let words = arguments.iter().map(OsStr::new).chain(paths.iter().map(|path| path.as_os_str()));
-    let answer = git(root, &words.collect::<Vec<_>>()).unwrap_or_default();
+/// The paths among `paths` that git ignores; none where it cannot tell.
+fn ignored(root: &Path, paths: &[PathBuf]) -> Vec<PathBuf> {
+    let answer = git(root, &["check-ignore", "-z", "--stdin"], paths);
+    split(&answer.unwrap_or_default())
+}
+
+/// All paths that git knows below `folder`; none where it cannot tell.
+fn tracked(root: &Path, folder: &str) -> Vec<PathBuf> {
+    split(&git(root, &["ls-files", "-z", "--", folder], &[]).unwrap_or_default())
+}
+
+fn split(answer: &[u8]) -> Vec<PathBuf> {
     let parts = answer.split(|byte| *byte == 0).filter(|part| !part.is_empty());
     parts.map(|part| PathBuf::from(std::ffi::OsString::from_vec(part.to_vec()))).collect()
 }

@@ -21,17 +21,18 @@ pub(crate) fn look<T>(
     body: impl FnOnce(&Build<'_>, &Plan) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let store = open_store(settings)?;
-    let cancel = Cancel::new()
-        .map_err(|error| Failure::environment(format!("cannot watch for signals: {error}")))?;
+    let cancel =
+        Cancel::new().map_err(|error| Failure::environment(format!("cannot watch for signals: {error}")))?;
     let sink = |kind: EventKind| match kind {
         EventKind::Warning { message, hint } if !settings.json => shell.warning(&message, hint.as_slice()),
         EventKind::Healed { what } if !settings.json => shell.warning(&what, &[]),
         _ => {}
     };
     let run = RunId::new(now_us());
+    let digests = digest_cache(&store, &project.root);
     with_session(&project.root, store, settings, &cancel, run, &sink, |session| {
-        let digests = digest_cache(session);
-        let build = Build::new(session, &project.manifest, options, &digests).map_err(|error| failure(&error))?;
+        let build =
+            Build::new(session, &project.manifest, options, &digests).map_err(|error| failure(&error))?;
         let build = build.only_looking();
         let plan = build.plan();
         body(&build, &plan)

@@ -47,8 +47,8 @@ pub(crate) fn run(args: &RunArgs, settings: &Settings, shell: &Shell) -> Result<
     let end: Arc<Mutex<Option<StepOutcome>>> = Arc::default();
     let painter = ForRun {
         inner: painter::choose(settings, shell),
-        settings,
-        shell,
+        verbose: settings.verbose,
+        shell: shell.clone(),
         name: manifest.steps.first().map(|step| step.name.clone()).unwrap_or_default(),
         end: Arc::clone(&end),
     };
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &RunArgs, settings: &Settings, shell: &Shell) -> Result<
         perform(session, &manifest, options, shell)
     });
     if let Ok(ended) = &mut ended {
-        super::collect::if_due(&store, &manifest.cache, &mut ended.summary, &sink);
+        super::collect::if_due(&store, Some(&manifest.cache), &mut ended.summary, &sink);
     }
     let outcome = end.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let exit = match &ended {
@@ -80,7 +80,7 @@ fn perform(
     mut options: Options,
     shell: &Shell,
 ) -> Result<Ended, Failure> {
-    let digests = digest_cache(session);
+    let digests = digest_cache(&session.store, &session.root);
     let raw = |stream: Stream, bytes: &[u8]| match stream {
         Stream::Stdout => shell.out_bytes(bytes),
         Stream::Stderr => shell.err_bytes(bytes),
@@ -91,7 +91,7 @@ fn perform(
     }
     let build = Build::new(session, manifest, &options, &digests).map_err(|error| failure(&error))?;
     let build = if shell.is_json() { build } else { build.with_raw_output(&raw) };
-    build.run().map_err(|error| failure(&error))
+    build.run(None).map_err(|error| failure(&error))
 }
 
 /// Whether there is a result, and what the command printed is not in the store any more.
@@ -101,7 +101,8 @@ fn log_is_lost(
     options: &Options,
     digests: &spolia_store::DigestCache,
 ) -> Result<bool, Failure> {
-    let build = Build::new(session, manifest, options, digests).map_err(|error| failure(&error))?.only_looking();
+    let build =
+        Build::new(session, manifest, options, digests).map_err(|error| failure(&error))?.only_looking();
     Ok(build.plan().nodes.iter().any(|(_, planned)| match planned {
         Planned::UpToDate(known) | Planned::Restore(known, _) => build.log(&known.result).is_none(),
         _ => false,
@@ -189,9 +190,7 @@ fn tools(args: &RunArgs, settings: &Settings) -> Vec<String> {
     let program = args.command.first().and_then(|word| word.to_str()).unwrap_or_default();
     // What is not found is the shell's to refuse, with the exit code that everyone knows.
     let is_name = !program.is_empty() && !program.contains('/') && !program.contains("${");
-    let is_there = || {
-        std::env::split_paths(&settings.search).any(|folder| folder.join(program).is_file())
-    };
+    let is_there = || std::env::split_paths(&settings.search).any(|folder| folder.join(program).is_file());
     if (is_name && is_there()) || Path::new(program).is_absolute() && Path::new(program).is_file() {
         tools.push(program.to_owned());
     }
@@ -275,22 +274,22 @@ fn exit_of(ended: &Ended, outcome: Option<&StepOutcome>) -> Exit {
 }
 
 /// Leaves the command's output alone: only what the user must know is said.
-struct ForRun<'r> {
-    inner: Box<dyn Painter + 'r>,
-    settings: &'r Settings,
-    shell: &'r Shell,
+struct ForRun {
+    inner: Box<dyn Painter>,
+    verbose: bool,
+    shell: Shell,
     /// The step's, which the user never gave.
     name: String,
     end: Arc<Mutex<Option<StepOutcome>>>,
 }
 
-impl ForRun<'_> {
+impl ForRun {
     fn finished(&self, outcome: &StepOutcome) {
         let (tone, verb, rest) = words::outcome(outcome);
         match outcome {
             // It has said so itself.
             StepOutcome::Failed { exit_code: Some(code), hints, .. } if *code != 0 => {
-                if self.settings.verbose {
+                if self.verbose {
                     self.shell.status(tone, verb, rest.trim_start_matches(": "));
                 }
                 for hint in hints {
@@ -303,7 +302,9 @@ impl ForRun<'_> {
                     .iter()
                     .map(|hint| match hint.starts_with("the command must write") {
                         true => "the command must write it, or `-o` must not name it".to_owned(),
-                        false if hint.contains("allow-empty") => "`--allow-empty` lets outputs be empty".to_owned(),
+                        false if hint.contains("allow-empty") => {
+                            "`--allow-empty` lets outputs be empty".to_owned()
+                        }
                         false => hint.clone(),
                     })
                     .collect();
@@ -313,27 +314,27 @@ impl ForRun<'_> {
             StepOutcome::Ran { not_stored: Some(why), .. } if !why.contains("does not declare") => {
                 self.shell.warning(&format!("the result is not kept: {why}"), &[]);
             }
-            StepOutcome::Hit { tier: Tier::UpToDate, saved, .. } if self.settings.verbose => {
+            StepOutcome::Hit { tier: Tier::UpToDate, saved, .. } if self.verbose => {
                 let saved = saved.wall_us.map(|us| format!("saved {}", words::duration(us)));
                 self.shell.status(tone, "fresh", &saved.unwrap_or_default());
             }
-            _ if self.settings.verbose => self.shell.status(tone, verb, rest.trim_start_matches(": ").trim()),
+            _ if self.verbose => self.shell.status(tone, verb, rest.trim_start_matches(": ").trim()),
             _ => {}
         }
     }
 }
 
-impl Painter for ForRun<'_> {
+impl Painter for ForRun {
     fn paint(&mut self, event: &Event) {
         if let EventKind::StepFinished { outcome, .. } = &event.kind {
             *self.end.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome.clone());
         }
-        if self.settings.json {
+        if self.shell.is_json() {
             self.inner.paint(event);
             return;
         }
         match &event.kind {
-            EventKind::StepStarted { miss: Some(miss), .. } if self.settings.verbose => {
+            EventKind::StepStarted { miss: Some(miss), .. } if self.verbose => {
                 self.shell.status(Tone::Plain, "miss", &miss.to_string());
             }
             EventKind::StepFinished { outcome, .. } => self.finished(outcome),
@@ -342,7 +343,7 @@ impl Painter for ForRun<'_> {
                 let message = message.replace(&self.name, "the command");
                 self.shell.warning(&message, hint.as_slice());
             }
-            EventKind::Healed { what } if self.settings.verbose => {
+            EventKind::Healed { what } if self.verbose => {
                 self.shell.status(Tone::Warning, "healed", what);
             }
             _ => {}
@@ -363,7 +364,15 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the test asks a shell")]
     fn quoting_survives_a_shell_and_hides_placeholders() {
         let words: [&[u8]; 9] = [
-            b"", b"a b", b"it's", b"${out} $HOME ${root}", b"\xff\xfe\n", b"\n\n", b"-n", b"a=b", "ä€".as_bytes(),
+            b"",
+            b"a b",
+            b"it's",
+            b"${out} $HOME ${root}",
+            b"\xff\xfe\n",
+            b"\n\n",
+            b"-n",
+            b"a=b",
+            "ä€".as_bytes(),
         ];
         for word in words {
             let quoted = quote(word);
@@ -378,11 +387,8 @@ mod tests {
 
     #[test]
     fn each_command_has_a_name_of_its_own() {
-        let output = |path: &str| Output {
-            path: RelPath::new(path).unwrap(),
-            allow_empty: false,
-            any_machine: true,
-        };
+        let output =
+            |path: &str| Output { path: RelPath::new(path).unwrap(), allow_empty: false, any_machine: true };
         let base = name(&[b"a", b"b"], &[output("x")]);
         assert_ne!(base, name(&[b"a"], &[output("x")]));
         assert_ne!(base, name(&[b"a", b"b"], &[output("y")]));

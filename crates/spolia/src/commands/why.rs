@@ -27,7 +27,8 @@ const DIGEST_DIGITS: usize = 12;
 /// Runs it.
 pub(crate) fn run(args: &WhyArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     let project = Project::load(settings, shell, args.how.variant.as_deref())?;
-    let options = spolia_build::Options { steps: vec![args.step.clone()], ..how_options(&args.how, settings) };
+    let options =
+        spolia_build::Options { steps: vec![args.step.clone()], ..how_options(&args.how, settings) };
     look(&project, &options, settings, shell, |build, plan| {
         for (id, planned) in &plan.nodes {
             if build.graph().node(*id).id.step != args.step {
@@ -166,7 +167,9 @@ impl<'a> Answer<'a> {
         let mut text = String::new();
         match self.planned {
             Planned::UpToDate(known) => {
-                text.push_str(&format!("{name} is fresh: its outputs are in place from the last build of this tree\n"));
+                text.push_str(&format!(
+                    "{name} is fresh: its outputs are in place from the last build of this tree\n"
+                ));
                 self.hit(&mut text, known.key, &known.result);
             }
             Planned::Restore(known, tier) => {
@@ -174,7 +177,10 @@ impl<'a> Answer<'a> {
                     Tier::UpToDate | Tier::Local => "the local store",
                     Tier::Remote => "a remote store",
                 };
-                text.push_str(&format!("{name} would be restored from {from}: {}\n", files(&known.result.outputs)));
+                text.push_str(&format!(
+                    "{name} would be restored from {from}: {}\n",
+                    files(&known.result.outputs)
+                ));
                 self.hit(&mut text, known.key, &known.result);
             }
             Planned::Run(key, reason) => {
@@ -190,8 +196,12 @@ impl<'a> Answer<'a> {
             }
             Planned::Depends(_) => {
                 text.push_str(&match (&self.last, self.changes.first()) {
-                    (None, _) => format!("{name} was never built here; steps that it needs would run first\n"),
-                    (Some(_), Some(change)) => format!("{name} would run, after steps that it needs: {change}\n"),
+                    (None, _) => {
+                        format!("{name} was never built here; steps that it needs would run first\n")
+                    }
+                    (Some(_), Some(change)) => {
+                        format!("{name} would run, after steps that it needs: {change}\n")
+                    }
                     (Some(_), None) => format!(
                         "{name} would run only if the steps before it give other bytes than the last time\n"
                     ),

@@ -6,7 +6,8 @@ use super::Kind;
 
 /// The text.
 pub(super) fn draw(graph: &Graph<'_>, selected: &[NodeId]) -> String {
-    let mut text = String::from("digraph spolia {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
+    let mut text =
+        String::from("digraph spolia {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
     for id in selected {
         let node = graph.node(*id);
         let style = match Kind::of(node.body) {

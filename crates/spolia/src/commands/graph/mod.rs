@@ -23,8 +23,7 @@ use crate::shell::Shell;
 pub(crate) fn run(args: &GraphArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     let project = Project::load(settings, shell, args.variant.as_deref())?;
     let graph = Graph::new(&project.manifest).map_err(|error| failure(&error.into()))?;
-    let selected =
-        graph.select(&args.steps, &args.platform).map_err(|error| failure(&error.into()))?;
+    let selected = graph.select(&args.steps, &args.platform).map_err(|error| failure(&error.into()))?;
     if shell.is_json() {
         shell.json_line(&document(&project.manifest, &graph, &selected));
     } else if args.dot {
@@ -194,7 +193,8 @@ step-3 → out/3
 
     #[test]
     fn a_deep_chain_is_drawn_without_recursion() {
-        let needs: Vec<Vec<usize>> = (0..20_000).map(|at| if at == 0 { vec![] } else { vec![at - 1] }).collect();
+        let needs: Vec<Vec<usize>> =
+            (0..20_000).map(|at| if at == 0 { vec![] } else { vec![at - 1] }).collect();
         let needs: Vec<&[usize]> = needs.iter().map(Vec::as_slice).collect();
         assert_eq!(text::draw(&sketch(&needs[..500])).lines().count(), 500);
         assert!(svg::draw(&sketch(&needs[..2000])).len() > 100_000);

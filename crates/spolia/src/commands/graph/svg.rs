@@ -98,7 +98,14 @@ impl Layout {
         layout
     }
 
-    fn push(&mut self, step: Option<usize>, layer: usize, lines: Vec<String>, width: f64, height: f64) -> usize {
+    fn push(
+        &mut self,
+        step: Option<usize>,
+        layer: usize,
+        lines: Vec<String>,
+        width: f64,
+        height: f64,
+    ) -> usize {
         let at = self.items.len();
         self.layers[layer].push(at);
         let item = Item { step, layer, lines, width, height, y: 0.0, left: Vec::new(), right: Vec::new() };

@@ -73,6 +73,7 @@ fn line(sketch: &Sketch, at: usize, above: bool) -> String {
         Kind::Fetch => " [fetch]",
         Kind::Check => " [check]",
     };
-    let arrow = if step.places.is_empty() { String::new() } else { format!(" → {}", step.places.join(", ")) };
+    let arrow =
+        if step.places.is_empty() { String::new() } else { format!(" → {}", step.places.join(", ")) };
     format!("{}{kind}{platforms}{arrow}", step.name)
 }
