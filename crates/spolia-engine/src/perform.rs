@@ -607,3 +607,23 @@ impl std::io::Write for Checked<'_> {
         self.into.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_read_with_and_without_names() {
+        let line = r#""lines":[{"group":"env","name":"V","value":"1"}]"#;
+        // Before names were kept.
+        let old: Description = serde_json::from_str(&format!("{{{line}}}")).unwrap();
+        assert_eq!((old.step(), old.explanation.lines.len()), (None, 1));
+        let label = Some("fio (linux/arm64)".to_owned());
+        let new = Description { label, project: Some("p".to_owned()), explanation: old.explanation };
+        let written = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<Description>(&written).unwrap(), new);
+        assert_eq!(new.step(), Some("fio"));
+        // A reader that knows no names.
+        assert_eq!(serde_json::from_str::<Explanation>(&written).unwrap(), new.explanation);
+    }
+}
