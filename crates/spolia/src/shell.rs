@@ -1,6 +1,6 @@
 //! The only printer. Data goes to stdout, talk to stderr.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use spolia_core::diagnostic::{self, Diagnostic};
 
@@ -90,6 +90,11 @@ impl Shell {
             columns: usize::from(size.ws_col),
             rows: usize::from(size.ws_row),
         })
+    }
+
+    /// Whether somebody may be reading what is said.
+    pub(crate) fn talks_to_a_terminal(&self) -> bool {
+        std::io::stderr().is_terminal()
     }
 
     fn style(&self) -> diagnostic::Style {

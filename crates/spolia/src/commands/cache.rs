@@ -1,7 +1,7 @@
 //! `spolia cache`: the local store, listed, checked, collected and cleared.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -493,11 +493,10 @@ fn clear(step: Option<&str>, yes: bool, settings: &Settings, shell: &Shell) -> R
 /// Asks, where somebody can answer.
 fn confirmed(what: &str, bytes: u64, shell: &Shell) -> bool {
     let stdin = std::io::stdin();
-    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+    if !stdin.is_terminal() || !shell.talks_to_a_terminal() {
         return false;
     }
     shell.err(&format!("remove {what} ({})? [y/N] ", words::size(bytes)));
-    let _unflushed = std::io::stderr().flush();
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
