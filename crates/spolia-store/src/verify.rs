@@ -156,6 +156,12 @@ pub fn verify(store: &LocalStore, heal: bool, now_us: u64) -> Result<VerifyRepor
     check_beside(store, &mut report)?;
     if heal {
         report.healed = report.damaged.iter().filter(|damage| mend(store, damage)).count() as u64;
+        // What an action was made of goes with its result, else it would be the next thing that is wrong.
+        for key in report.damaged.iter().filter_map(lost_result) {
+            if !store.has(Entry::result(key))? {
+                store.remove(Entry::action(key))?;
+            }
+        }
         size::set(store, report.bytes, now_us)?;
     }
     Ok(report)
@@ -292,6 +298,15 @@ fn check_beside(store: &LocalStore, report: &mut VerifyReport) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+/// The result that goes when the damage is mended.
+fn lost_result(damage: &Damage) -> Option<ActionKey> {
+    match damage {
+        Damage::Content { entry, .. } if entry.space == Space::Result => Some(ActionKey(entry.digest)),
+        Damage::NotAResult { key, .. } | Damage::BlobsGone { key, .. } => Some(*key),
+        _ => None,
+    }
 }
 
 /// Puts one thing right; whether that was possible.

@@ -20,6 +20,7 @@ pub(crate) struct Args {
 
 /// Taken by every command.
 #[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Run as if started in this folder
     #[arg(short = 'C', long, global = true, value_name = "DIR")]

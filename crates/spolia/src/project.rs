@@ -23,6 +23,8 @@ pub(crate) struct Project {
     pub(crate) manifest: Manifest,
     /// The files that were read for it, relative to the root.
     pub(crate) files: Vec<PathBuf>,
+    /// Whether nothing was to be said about it.
+    pub(crate) is_clean: bool,
 }
 
 /// The folder and name of the manifest.
@@ -76,15 +78,25 @@ impl Project {
     /// Reads the nearest manifest; its warnings are shown, its mistakes are the failure.
     pub(crate) fn load(settings: &Settings, shell: &Shell, variant: Option<&str>) -> Result<Self, Failure> {
         let (root, name) = find(settings)?;
-        let (project, warnings) = Self::read(root, &name, variant)?;
+        Self::read(root, &name, shell, variant)
+    }
+
+    /// Reads the manifest `name` in `root`; its warnings are shown.
+    pub(crate) fn read(
+        root: PathBuf,
+        name: &str,
+        shell: &Shell,
+        variant: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let (project, warnings) = Self::inspect(root, name, variant)?;
         if !shell.is_quiet() {
             shell.diagnostics(&warnings);
         }
         Ok(project)
     }
 
-    /// Reads the manifest `name` in `root`, and shows nothing.
-    pub(crate) fn read(
+    /// Reads the manifest `name` in `root` and shows nothing: the warnings are the caller's.
+    pub(crate) fn inspect(
         root: PathBuf,
         name: &str,
         variant: Option<&str>,
@@ -94,7 +106,7 @@ impl Project {
         match manifest::parse(&mut disk, name, &request) {
             Ok((manifest, warnings)) => {
                 let files = disk.files;
-                Ok((Self { root, manifest, files }, warnings))
+                Ok((Self { root, manifest, files, is_clean: warnings.is_empty() }, warnings))
             }
             Err(diagnostics) => {
                 Err(Failure { exit: Exit::Usage, message: String::new(), hints: Vec::new(), diagnostics })

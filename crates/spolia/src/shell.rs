@@ -1,6 +1,6 @@
 //! The only printer. Data goes to stdout, talk to stderr.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use spolia_core::diagnostic::{self, Diagnostic};
 
@@ -74,12 +74,6 @@ impl Shell {
         self.json
     }
 
-    /// Whether somebody can see what is asked.
-    pub(crate) fn is_terminal(&self) -> bool {
-        use std::io::IsTerminal;
-        std::io::stderr().is_terminal()
-    }
-
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -96,6 +90,11 @@ impl Shell {
             columns: usize::from(size.ws_col),
             rows: usize::from(size.ws_row),
         })
+    }
+
+    /// Whether somebody may be reading what is said.
+    pub(crate) fn talks_to_a_terminal(&self) -> bool {
+        std::io::stderr().is_terminal()
     }
 
     fn style(&self) -> diagnostic::Style {
@@ -118,11 +117,6 @@ impl Shell {
         let _closed = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
 
-    /// Talk that need not be text.
-    pub(crate) fn err_bytes(&self, bytes: &[u8]) {
-        let _closed = std::io::stderr().lock().write_all(bytes);
-    }
-
     /// Data as one line of JSON.
     pub(crate) fn json_line(&self, value: &impl serde::Serialize) {
         if let Ok(mut line) = serde_json::to_string(value) {
@@ -139,6 +133,11 @@ impl Shell {
             return;
         }
         self.err_bytes(text.as_bytes());
+    }
+
+    /// Talk that need not be text.
+    pub(crate) fn err_bytes(&self, bytes: &[u8]) {
+        let _closed = std::io::stderr().lock().write_all(bytes);
     }
 
     /// One right-aligned verb and what it was done to. Not when quiet.

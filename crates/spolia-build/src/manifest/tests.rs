@@ -184,7 +184,7 @@ fn variants_lie_between_the_step_and_its_platforms() {
     assert_eq!(env(&plain, &arm64), set(&[("A", "platform"), ("LEVEL", "2")]));
 
     let dev = good_variant(VARIANTS, Some("dev"));
-    assert_eq!(dev.platforms, [amd64.clone()]);
+    assert_eq!(dev.platforms, std::slice::from_ref(&amd64));
     assert_eq!(env(&dev, &amd64), set(&[("A", "variant"), ("B", "${platform.cc}"), ("LEVEL", "0")]));
     assert!(dev.step("b").unwrap().bodies.is_empty());
 

@@ -43,17 +43,11 @@ pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Resul
     }
     let digests = digest_cache(&store, &root);
     let request = file.and_then(|file| fresh_request(&root, file, &digests));
-    let (project, warnings) = Project::read(root, &name, variant)?;
-    if !shell.is_quiet() {
-        shell.diagnostics(&warnings);
-    }
-    // A warning is said each time.
-    let request = request.filter(|_| warnings.is_empty());
+    let project = Project::read(root, &name, shell, variant)?;
+    let request = request.filter(|_| project.is_clean);
     let request = request.map(|request| fresh::Request { manifests: project.files.clone(), ..request });
     recorded(&project.root, Some(&project.manifest), store, settings, shell, |session| {
-        let mut ended = Build::new(session, &project.manifest, &options, &digests)?.run(request.as_ref())?;
-        super::collect::if_due(&session.store, &project.manifest.cache, &mut ended.summary, session.sink);
-        Ok(ended)
+        Build::new(session, &project.manifest, &options, &digests)?.run(request.as_ref())
     })
 }
 
@@ -149,7 +143,12 @@ pub(crate) fn recorded(
         painter.locate(definitions(root, manifest, settings));
     }
     let recorder = Recorder::new(painter, journal).heed(&cancel);
-    let ended = with_session(root, store, settings, &cancel, run, &|kind| recorder.take(kind), body);
+    let sink = |kind| recorder.take(kind);
+    let mut ended = with_session(root, Arc::clone(&store), settings, &cancel, run, &sink, body);
+    if let Ok(ended) = &mut ended {
+        let conf = manifest.map(|manifest| &manifest.cache);
+        super::collect::if_due(&store, conf, &mut ended.summary, &sink);
+    }
     let exit = match &ended {
         Ok(ended) => exit_of(ended),
         Err(_) => Exit::Usage,

@@ -1,7 +1,7 @@
 //! `spolia cache`: the local store, listed, checked, collected and cleared.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -493,7 +493,7 @@ fn clear(step: Option<&str>, yes: bool, settings: &Settings, shell: &Shell) -> R
 /// Asks, where somebody can answer.
 fn confirmed(what: &str, bytes: u64, shell: &Shell) -> bool {
     let stdin = std::io::stdin();
-    if !stdin.is_terminal() || !shell.is_terminal() {
+    if !stdin.is_terminal() || !shell.talks_to_a_terminal() {
         return false;
     }
     shell.err(&format!("remove {what} ({})? [y/N] ", words::size(bytes)));
@@ -532,7 +532,10 @@ fn drop_blobs(store: &LocalStore, listing: &Listing, gone: &HashSet<ActionKey>) 
 
 /// Forgets in a tree what was cleared, so that its next build does not take it from there. The outputs stay.
 fn forget(root: &Path, only: Option<&HashSet<ActionKey>>) {
-    let path = root.join(spolia_build::build::OWN_FOLDER).join("state");
+    let own = root.join(spolia_build::build::OWN_FOLDER);
+    // Losing it costs the next build a look at everything.
+    let _unremoved = std::fs::remove_dir_all(own.join("fresh"));
+    let path = own.join("state");
     let mut state = State::load(&path);
     let before = state.steps.len();
     state.steps.retain(|_, step| only.is_some_and(|only| !only.contains(&step.key)));

@@ -23,12 +23,17 @@ pub(crate) fn policy(cache: &CacheConf) -> Policy {
 
 /// Collects if this run stored something, a day has passed, and the store is above its limit, may hold
 /// what is too old, or was never counted. A failure is a warning: it costs room, not the build.
-pub(crate) fn if_due(store: &LocalStore, cache: &CacheConf, summary: &mut Summary, sink: &dyn Fn(EventKind)) {
+pub(crate) fn if_due(
+    store: &LocalStore,
+    cache: Option<&CacheConf>,
+    summary: &mut Summary,
+    sink: &dyn Fn(EventKind),
+) {
     let now = now_us();
     if summary.stored_bytes == 0 || !gc::due(store, now) {
         return;
     }
-    let policy = policy(cache);
+    let policy = cache.map_or_else(|| policy(&CacheConf::default()), policy);
     let within = size::read(store).is_some_and(|size| policy.max_bytes.is_none_or(|max| size.bytes() <= max));
     if within && policy.max_age.is_none() {
         return;

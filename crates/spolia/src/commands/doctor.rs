@@ -1,11 +1,13 @@
 //! `spolia doctor`: looks at what builds stand on, says what is wrong and what to do. With `--fix` it repairs
 //! what loses nothing: it heals the store, removes left-overs, makes folders and an ignore file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde::Serialize;
 use spolia_build::build::OWN_FOLDER;
@@ -148,7 +150,7 @@ impl Doctor<'_> {
             }
         };
         let path = root.join(&name);
-        match Project::read(root.clone(), &name, None) {
+        match Project::inspect(root, &name, None) {
             Ok((project, warnings)) => {
                 for warning in &warnings {
                     let finding = self.add("manifest", Level::Warning, warning.message.clone());
@@ -179,7 +181,7 @@ impl Doctor<'_> {
         let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for step in &project.manifest.steps {
             for (platform, body) in &step.bodies {
-                let vars = &project.manifest.vars(platform, &spolia_core::Platform::host());
+                let vars = project.manifest.vars(platform, &spolia_core::Platform::host());
                 for tool in &body.tools {
                     let steps = wanted.entry(expand_platform(tool, platform, &vars)).or_default();
                     if steps.last() != Some(&step.name) {
@@ -330,7 +332,7 @@ impl Doctor<'_> {
     }
 
     fn git(&mut self, root: &Path) {
-        let inside = match git(root, &[OsStr::new("rev-parse"), OsStr::new("--is-inside-work-tree")]) {
+        let inside = match git(root, &["rev-parse", "--is-inside-work-tree"], &[]) {
             Ok(answer) => answer.starts_with(b"true"),
             Err(GitError::Missing) => {
                 self.add("git", Level::Note, "git is not installed: lock files were not looked at");
@@ -356,8 +358,8 @@ impl Doctor<'_> {
         if found.is_empty() {
             return;
         }
-        let tracked = git_paths(root, &["ls-files", "-z", "--"], &found);
-        let ignored = git_paths(root, &["check-ignore", "-z", "--"], &found);
+        let tracked: HashSet<PathBuf> = tracked(root, ".").into_iter().collect();
+        let ignored = ignored(root, &found);
         let mut committed = 0;
         for path in &found {
             let name = escape(path.as_os_str().as_bytes());
@@ -385,7 +387,7 @@ impl Doctor<'_> {
     /// `.spolia` must not get into a commit.
     fn ignored(&mut self, root: &Path) {
         let own = PathBuf::from(OWN_FOLDER);
-        let tracked = git_paths(root, &["ls-files", "-z", "--"], std::slice::from_ref(&own));
+        let tracked = tracked(root, OWN_FOLDER);
         if !tracked.is_empty() {
             let message = format!("{} of `.spolia` in git", counted(tracked.len(), "file"));
             self.problem("git", message, "`git rm -r --cached .spolia` takes them out");
@@ -393,8 +395,7 @@ impl Doctor<'_> {
         if !root.join(&own).is_dir() {
             return;
         }
-        let probe = [own.join("state")];
-        if git_paths(root, &["check-ignore", "-z", "--"], &probe).is_empty() {
+        if ignored(root, &[own.join("state")]).is_empty() {
             let ignore = root.join(&own).join(".gitignore");
             let written = self.fix && std::fs::write(&ignore, "*\n").is_ok();
             let finding =
@@ -607,15 +608,24 @@ enum GitError {
     Refused(String),
 }
 
-/// What git prints.
+/// What git prints, given `paths` on its standard input with NUL after each.
 #[expect(clippy::disallowed_methods, reason = "whether a file is committed only git can tell")]
-fn git(root: &Path, arguments: &[&OsStr]) -> Result<Vec<u8>, GitError> {
-    let output =
-        std::process::Command::new("git").arg("-C").arg(root).args(arguments).env("LC_ALL", "C").output();
-    let output = output.map_err(|error| match error.kind() {
+fn git(root: &Path, arguments: &[&str], paths: &[PathBuf]) -> Result<Vec<u8>, GitError> {
+    let refused = |error: std::io::Error| GitError::Refused(error.to_string());
+    let mut command = std::process::Command::new("git");
+    command.arg("-C").arg(root).args(arguments).env("LC_ALL", "C");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => GitError::Missing,
-        _ => GitError::Refused(error.to_string()),
+        _ => refused(error),
     })?;
+    let input: Vec<u8> =
+        paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect();
+    let stdin = child.stdin.take();
+    // From a thread: it may print more than a pipe holds before it has read everything.
+    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+    let output = child.wait_with_output().map_err(refused)?;
+    let _unread = feeder.join();
     // `check-ignore` ends with 1 where nothing is ignored.
     if output.status.success() || output.status.code() == Some(1) {
         return Ok(output.stdout);
@@ -624,10 +634,18 @@ fn git(root: &Path, arguments: &[&OsStr]) -> Result<Vec<u8>, GitError> {
     Err(GitError::Refused(said.lines().next().unwrap_or("it failed").to_owned()))
 }
 
-/// The paths that git answers, NUL between them; none where it refuses.
-fn git_paths(root: &Path, arguments: &[&str], paths: &[PathBuf]) -> Vec<PathBuf> {
-    let words = arguments.iter().map(OsStr::new).chain(paths.iter().map(|path| path.as_os_str()));
-    let answer = git(root, &words.collect::<Vec<_>>()).unwrap_or_default();
+/// The paths among `paths` that git ignores; none where it cannot tell.
+fn ignored(root: &Path, paths: &[PathBuf]) -> Vec<PathBuf> {
+    let answer = git(root, &["check-ignore", "-z", "--stdin"], paths);
+    split(&answer.unwrap_or_default())
+}
+
+/// All paths that git knows below `folder`; none where it cannot tell.
+fn tracked(root: &Path, folder: &str) -> Vec<PathBuf> {
+    split(&git(root, &["ls-files", "-z", "--", folder], &[]).unwrap_or_default())
+}
+
+fn split(answer: &[u8]) -> Vec<PathBuf> {
     let parts = answer.split(|byte| *byte == 0).filter(|part| !part.is_empty());
     parts.map(|part| PathBuf::from(std::ffi::OsString::from_vec(part.to_vec()))).collect()
 }

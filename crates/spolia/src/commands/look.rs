@@ -29,8 +29,8 @@ pub(crate) fn look<T>(
         _ => {}
     };
     let run = RunId::new(now_us());
+    let digests = digest_cache(&store, &project.root);
     with_session(&project.root, store, settings, &cancel, run, &sink, |session| {
-        let digests = digest_cache(&session.store, &session.root);
         let build =
             Build::new(session, &project.manifest, options, &digests).map_err(|error| failure(&error))?;
         let build = build.only_looking();

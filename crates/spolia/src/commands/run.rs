@@ -19,6 +19,7 @@ use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::glob::PatternList;
 use spolia_core::result::Stream;
 use spolia_core::{Digest, Event, Platform, RelPath};
+use spolia_engine::Cancel;
 use spolia_store::{JournalWriter, RunId};
 
 use super::build::{cancel_on_signals, digest_cache, failure, with_session};
@@ -49,6 +50,7 @@ pub(crate) fn run(args: &RunArgs, settings: &Settings, shell: &Shell) -> Result<
         inner: painter::choose(settings, shell),
         verbose: settings.verbose,
         shell: shell.clone(),
+        cancel: Arc::clone(&cancel),
         name: manifest.steps.first().map(|step| step.name.clone()).unwrap_or_default(),
         end: Arc::clone(&end),
     };
@@ -59,7 +61,7 @@ pub(crate) fn run(args: &RunArgs, settings: &Settings, shell: &Shell) -> Result<
         perform(session, &manifest, options, shell)
     });
     if let Ok(ended) = &mut ended {
-        super::collect::if_due(&store, &manifest.cache, &mut ended.summary, &sink);
+        super::collect::if_due(&store, Some(&manifest.cache), &mut ended.summary, &sink);
     }
     let outcome = end.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let exit = match &ended {
@@ -278,6 +280,7 @@ struct ForRun {
     inner: Box<dyn Painter>,
     verbose: bool,
     shell: Shell,
+    cancel: Arc<Cancel>,
     /// The step's, which the user never gave.
     name: String,
     end: Arc<Mutex<Option<StepOutcome>>>,
@@ -287,6 +290,8 @@ impl ForRun {
     fn finished(&self, outcome: &StepOutcome) {
         let (tone, verb, rest) = words::outcome(outcome);
         match outcome {
+            // Who stopped it knows.
+            StepOutcome::Failed { .. } if self.cancel.is_cancelled() => {}
             // It has said so itself.
             StepOutcome::Failed { exit_code: Some(code), hints, .. } if *code != 0 => {
                 if self.verbose {

@@ -49,7 +49,10 @@ impl Painter for Fancy {
         let said = self.report.take(event);
         self.waiting.push_str(&said);
         match &event.kind {
-            EventKind::RunStarted { .. } | EventKind::Warning { .. } | EventKind::Healed { .. } => {}
+            EventKind::RunStarted { .. }
+            | EventKind::Warning { .. }
+            | EventKind::Collected { .. }
+            | EventKind::Healed { .. } => {}
             EventKind::StepStarted { .. } => self.live = true,
             EventKind::RunFinished { .. } => self.end(),
             _ => self.live |= event.at_us.saturating_sub(self.report.board.began_us) > SILENCE_US_MAX,

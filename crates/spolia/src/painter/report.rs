@@ -57,7 +57,7 @@ impl Report {
                 said
             }
             EventKind::Collected { removed, removed_bytes, .. } => {
-                let what = format!("{removed} entries of the store ({})", words::size(*removed_bytes));
+                let what = format!("{removed} files of the store ({})", words::size(*removed_bytes));
                 self.status(Tone::Dim, "collected", &what)
             }
             EventKind::Healed { what } => self.status(Tone::Warning, "healed", what),
