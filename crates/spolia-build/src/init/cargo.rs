@@ -107,9 +107,8 @@ impl Package {
         programs
     }
 
-    /// Files of the package without which Cargo refuses its manifest.
+    /// Files of the package without which Cargo refuses its manifest, but for the usual ones.
     fn entries(&self, site: &Site, folder: &str) -> Vec<String> {
-        let fixed = ["src/lib.rs", "src/main.rs", "build.rs"].map(str::to_owned);
         let listed = KINDS.iter().filter(|(kind, _)| self.kinds.contains(kind)).map(|(_, below)| *below);
         let below = listed.chain(std::iter::once("src/bin/"));
         let inside = below.flat_map(|below| {
@@ -117,9 +116,14 @@ impl Package {
             let files = site.files().filter(move |path| path.starts_with(&start) && path.ends_with(".rs"));
             files.map(str::to_owned).collect::<Vec<_>>()
         });
-        let named = fixed.into_iter().chain(self.paths.iter().cloned());
-        let named = named.map(|path| format!("{folder}{path}")).filter(|path| site.has(path));
-        named.chain(inside).collect()
+        let named = self.paths.iter().map(|path| format!("{folder}{path}"));
+        // These two are put there for every package.
+        let usual = |path: &String| ["src/lib.rs", "src/main.rs"].contains(&&path[folder.len()..]);
+        named
+            .filter(|path| path.contains('/') && site.has(path))
+            .chain(inside)
+            .filter(|path| !usual(path))
+            .collect()
     }
 }
 
@@ -180,22 +184,36 @@ impl<'s> Workspace<'s> {
         self.site.step_name("cargo-vendor")
     }
 
-    /// Fetches what the lock file names.
+    /// Fetches what the lock file names: in a copy of the manifests, so that the sources are not looked at.
     fn vendor(&self) -> StepText {
-        let mut run: Vec<String> = Vec::new();
+        let mut run: Vec<String> = vec![
+            "work=$(mktemp -d)".to_owned(),
+            "find . -name Cargo.toml -not -path './target/*' -exec cp --parents -t \"$work\" {} +".to_owned(),
+            format!(
+                "cp --parents -t \"$work\" {}",
+                std::iter::once("Cargo.lock".to_owned())
+                    .chain(self.inputs.clone())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ),
+            "cd \"$work\"".to_owned(),
+            "find . -name Cargo.toml | while read -r manifest; do".to_owned(),
+            "    mkdir -p \"${manifest%/*}/src\"".to_owned(),
+            "    touch \"${manifest%/*}/src/lib.rs\" \"${manifest%/*}/src/main.rs\"".to_owned(),
+            "done".to_owned(),
+        ];
         let entries: Vec<String> = self.entries.iter().map(|path| shell_word(path)).collect();
         if !entries.is_empty() {
-            run.push(format!("for file in {}; do", entries.join(" ")));
-            run.push(
-                "    [ -e \"$file\" ] || { mkdir -p \"$(dirname \"$file\")\"; : >\"$file\"; }".to_owned(),
-            );
+            let words = entries.join(" ");
+            run.push(format!("for file in {words}; do"));
+            run.push("    mkdir -p \"${file%/*}\" && touch \"$file\"".to_owned());
             run.push("done".to_owned());
         }
         run.push(
             "cargo vendor --locked --versioned-dirs \"${out}/vendor\" >\"${out}/config.toml\"".to_owned(),
         );
         run.push("sed -i 's|^directory = .*|directory = \"@vendor@\"|' \"${out}/config.toml\"".to_owned());
-        let toolchain = self.inputs.clone();
+        let manifests = ["Cargo.lock", "Cargo.toml", "**/Cargo.toml"].map(str::to_owned);
         StepText {
             comments: vec![
                 "The crates that Cargo.lock names. Cargo wants to see that the sources of the workspace"
@@ -205,9 +223,7 @@ impl<'s> Workspace<'s> {
             ],
             name: self.vendor_name(),
             run: self.site.script(run),
-            inputs: self.site.inputs(
-                ["Cargo.lock", "Cargo.toml", "**/Cargo.toml"].map(str::to_owned).into_iter().chain(toolchain),
-            ),
+            inputs: self.site.inputs(manifests.into_iter().chain(self.inputs.clone())),
             tools: ["cargo", "rustc"].map(str::to_owned).to_vec(),
             outputs: ["vendor", "config.toml"].map(str::to_owned).to_vec(),
             network: true,

@@ -82,7 +82,7 @@ fn step(site: &Site, calls: &[Call], project: Option<&str>, notes: &mut Vec<Stri
     StepText {
         name: site.step_name("cmake"),
         run: site.script(run),
-        inputs: site.inputs(["**"]),
+        inputs: site.everything(),
         env: vec![("CMAKE_GENERATOR", "Unix Makefiles".to_owned())],
         tools: tools.map(str::to_owned).collect(),
         outputs,

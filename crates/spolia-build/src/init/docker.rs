@@ -13,6 +13,10 @@ pub(super) fn find(tree: &mut Tree<'_>) -> Found {
             "Docker{}: pin base images by digest; what the build fetches is not seen by Spolia",
             site.place()
         ));
+        let ignored = tree.read(&site, ".dockerignore").unwrap_or_default();
+        if !ignored.lines().any(|line| line.trim().trim_end_matches('/') == ".spolia") {
+            found.notes.push(format!("Docker{}: put `.spolia` into .dockerignore", site.place()));
+        }
         found.steps.push(StepText {
             comments: vec![
                 "The container tool works outside the sandbox. Its result is the image's id; the image"
@@ -22,7 +26,7 @@ pub(super) fn find(tree: &mut Tree<'_>) -> Found {
             ],
             name: site.step_name("image"),
             run: site.script([format!("docker build --file {file} --iidfile \"${{out}}/image.id\" .")]),
-            inputs: site.inputs(["**"]),
+            inputs: site.everything(),
             tools: vec!["docker".to_owned()],
             outputs: vec!["image.id".to_owned()],
             network: true,

@@ -58,7 +58,7 @@ fn step(site: &Site, outputs: &BTreeSet<String>) -> StepText {
         comments,
         name: site.step_name("make"),
         run: site.script(run),
-        inputs: site.inputs(["**"]),
+        inputs: site.everything(),
         tools: ["make", "cc"].map(str::to_owned).to_vec(),
         outputs,
         ..StepText::default()

@@ -69,7 +69,7 @@ fn step(site: &Site, texts: &[(String, String)], root: &str, notes: &mut Vec<Str
     StepText {
         name: site.step_name("meson"),
         run: site.script(run),
-        inputs: site.inputs(["**"]),
+        inputs: site.everything(),
         tools: ["meson", "ninja", "cc"].into_iter().chain(cxx).map(str::to_owned).collect(),
         outputs,
         ..StepText::default()

@@ -122,7 +122,7 @@ impl Package<'_> {
         let mut step = StepText {
             name: self.site.step_name(&format!("node-{script}")),
             needs: if self.installs { vec![self.modules_name()] } else { Vec::new() },
-            inputs: self.site.inputs(["**"]),
+            inputs: self.site.everything(),
             tools: ["npm", "node"].map(str::to_owned).to_vec(),
             ..StepText::default()
         };

@@ -84,7 +84,7 @@ impl Project {
             name: site.step_name("python-wheel"),
             needs: if needs { vec![requires] } else { Vec::new() },
             run: site.script([build]),
-            inputs: site.inputs(["**", "!**/*.pyc"]),
+            inputs: site.everything(),
             // The date that the files in the wheel get: the first that a zip file can hold.
             env: vec![("SOURCE_DATE_EPOCH", "315532800".to_owned())],
             tools: vec!["python3".to_owned()],

@@ -145,6 +145,21 @@ impl Site {
         patterns.into_iter().map(|pattern| at_root(pattern.as_ref())).collect()
     }
 
+    /// Patterns for all of its files, but the manifest and what the steps themselves may leave there.
+    pub(super) fn everything(&self) -> Vec<String> {
+        let mut patterns = self.inputs(["**"]);
+        patterns.extend((self.prefix.is_empty()).then(|| "!spolia.toml".to_owned()));
+        for (mark, left) in [("CMakeLists.txt", "!.spolia-build/"), ("meson.build", "!.spolia-build/")] {
+            if self.has(mark) && !patterns.iter().any(|pattern| pattern.ends_with(left)) {
+                patterns.extend(self.inputs([left]));
+            }
+        }
+        if self.files.iter().any(|path| path.ends_with(".py")) {
+            patterns.push("!**/*.pyc".to_owned());
+        }
+        patterns
+    }
+
     /// Lines of shell that run in its folder.
     pub(super) fn script<T: Into<String>>(&self, lines: impl IntoIterator<Item = T>) -> Vec<String> {
         let enter = (!self.prefix.is_empty()).then(|| format!("cd {}", self.prefix.trim_end_matches('/')));
