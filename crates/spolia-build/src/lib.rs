@@ -4,6 +4,7 @@ pub mod build;
 pub mod fresh;
 pub mod graph;
 pub mod index;
+pub mod init;
 pub mod keying;
 pub mod manifest;
 pub mod schedule;
