@@ -353,6 +353,11 @@ impl<'i> Index<'i> {
         whole
     }
 
+    /// Every file and symlink that was found, in path order.
+    pub fn files(&self) -> impl Iterator<Item = &RelPath> {
+        self.entries.iter().map(|entry| &entry.path)
+    }
+
     /// Every path that what the index says depends on: files, folders, ignore files, relative or absolute.
     pub fn looked_at(&self) -> Vec<PathBuf> {
         let dot = |path: &RelPath| {

@@ -72,6 +72,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     Cache(CacheArgs),
     Doctor(DoctorArgs),
+    Init(InitArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
     Schema,
     Completions(CompletionsArgs),
@@ -268,4 +269,15 @@ pub(crate) struct How {
     /// A `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
+}
+
+/// Look at the tree and write a first spolia.toml
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct InitArgs {
+    /// Print the manifest, and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Replace a manifest that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }

@@ -6,6 +6,7 @@ mod collect;
 mod completions;
 mod doctor;
 mod graph;
+mod init;
 mod look;
 mod run;
 mod schema;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         }
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
+        Command::Init(args) => init::run(&args, settings, shell),
         Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),
     }
