@@ -1,5 +1,5 @@
-//! Between a tree as a value and a tree on disk: `folder → Tree` ([`capture`]) and `Tree → folder`
-//! ([`materialise`]). Knows no steps and no manifest.
+//! Between a tree as a value and a tree on disk: `folder → Tree` ([`capture()`]) and `Tree → folder`
+//! ([`materialise()`]). Knows no steps and no manifest.
 //!
 //! Neither direction follows a symlink: folders are opened one segment at a time from a root that the
 //! caller trusts, and a link that would lead out of the tree is refused in both.
