@@ -550,7 +550,7 @@ impl<'b> Build<'b> {
             return if last.stored {
                 MissReason::OutputGone { what: "the result".to_owned() }
             } else {
-                MissReason::NeverRun
+                MissReason::NotStored
             };
         }
         let changes = match self.engine.explanation(last.key) {

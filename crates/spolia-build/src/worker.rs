@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::result::{Log, Stream};
-use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree};
+use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree, glob};
 use spolia_engine::perform::{Presence, chain};
 use spolia_engine::{Executor, HostExecutor, Job, Performed, Places, Request, SandboxExecutor};
 use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Materialised};
@@ -120,6 +120,7 @@ impl Build<'_> {
             cancel: self.session.cancel,
             keep_fds: &keep_fds,
             forced,
+            distrust: matches!(miss, MissReason::Corrupt { .. } | MissReason::OutputGone { .. }),
             store_result: self.options.store_results,
             prepare: &|| workplace.prepare(),
             presence: &|path| self.presence_for(task, path),
@@ -326,12 +327,8 @@ impl Build<'_> {
             return Vec::new();
         }
         let node = self.graph.node(id);
-        let from = |path: &RelPath| {
-            let below = path.strip_prefix(&node.body.folder).map(|path| path.to_string());
-            let up = node.body.folder.as_bytes().split(|b| *b == b'/').filter(|s| !s.is_empty()).count();
-            below.unwrap_or_else(|| format!("{}{path}", "../".repeat(up)))
-        };
-        let names = paths.iter().take(SHOWN).map(|path| format!("\"{}\"", from(path)));
+        let texts = paths.iter().take(SHOWN).map(|path| glob::pattern_for(path, &node.body.folder));
+        let names = texts.map(|text| toml_string(&text));
         let names = names.collect::<Vec<_>>().join(", ");
         let rest =
             if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
@@ -349,6 +346,22 @@ impl Build<'_> {
     fn same_outputs(&self, id: NodeId, now: &Tree) -> Option<bool> {
         self.remembered(id).map(|old| old.result.outputs.digest() == now.digest())
     }
+}
+
+/// `text` as it is written in a manifest.
+fn toml_string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            _ if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            _ => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn hit(tier: Tier, result: &ActionResult, done: &Materialised) -> StepOutcome {

@@ -154,10 +154,12 @@ impl Kind {
         let (text, base) = (rest, &above);
         let wild = text.bytes().any(|b| WILD.contains(&b) || b == b'\\');
         if !wild {
-            return Ok(Self::Literal(base.join(&RelPath::new(text)?)));
+            let (base, own) = climb(text, base)?;
+            return Ok(Self::Literal(base.join(&own)));
         }
         if let Some(folder) = text.strip_suffix("/**").filter(|f| !f.bytes().any(|b| WILD.contains(&b))) {
-            return Ok(Self::Below(base.join(&RelPath::new(folder)?)));
+            let (base, own) = climb(folder, base)?;
+            return Ok(Self::Below(base.join(&own)));
         }
         if text == "**" {
             return Ok(Self::Below(base.clone()));
@@ -165,15 +167,54 @@ impl Kind {
         if !anchored && !text.contains('/') {
             return Ok(Self::Name { glob: text.as_bytes().to_vec(), folders_only });
         }
-        // `..` and `.` inside a glob are resolved like those of a path.
-        let path = base.join(&RelPath::new(text)?);
+        let (base, own) = climb(text, base)?;
         let mut glob = escape_glob(base.as_bytes());
-        let own = path.strip_prefix(base).unwrap_or(path);
         if !glob.is_empty() {
             glob.push(b'/');
         }
         glob.extend_from_slice(own.as_bytes());
         Ok(Self::Path { glob, folders_only })
+    }
+}
+
+/// `text` without `.` and `..`, and the folder it is then relative to: each `..` that it begins with leads
+/// one folder up from `base`, but not out of the root.
+fn climb(text: &str, base: &RelPath) -> Result<(RelPath, RelPath), RelPathError> {
+    let mut own: Vec<&str> = Vec::new();
+    let mut base = base.clone();
+    for segment in text.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." if own.pop().is_some() => {}
+            ".." => base = base.parent().ok_or(RelPathError::Escapes { path: text.to_owned() })?,
+            name => own.push(name),
+        }
+    }
+    // What begins with `/` is absolute, whatever follows.
+    let own = if text.starts_with('/') { RelPath::new(text)? } else { RelPath::new(own.join("/"))? };
+    Ok((base, own))
+}
+
+/// A pattern, relative to `base`, that selects the file at `path`: what to add to a list that lacks it.
+/// Bytes that are no text become `*`, since a pattern is text.
+pub fn pattern_for(path: &RelPath, base: &RelPath) -> String {
+    let below = path.strip_prefix(base);
+    let up = base.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
+    let prefix = if below.is_some() { String::new() } else { "../".repeat(up) };
+    let mut text = String::new();
+    for chunk in below.as_ref().unwrap_or(path).as_bytes().utf8_chunks() {
+        text.push_str(&String::from_utf8_lossy(&escape_glob(chunk.valid().as_bytes())));
+        if !chunk.invalid().is_empty() && !text.ends_with('*') {
+            text.push('*');
+        }
+    }
+    let text = prefix + &text;
+    let wild = text.bytes().any(|byte| WILD.contains(&byte) || byte == b'\\');
+    match (wild && !text.contains('/'), text.starts_with('!')) {
+        // A bare glob would select the name at any depth.
+        (true, _) => format!("./{text}"),
+        (false, true) => format!("\\{text}"),
+        (false, false) => text,
     }
 }
 
@@ -284,6 +325,50 @@ mod tests {
 
     fn list(base: &str, patterns: &[&str]) -> PatternList {
         PatternList::parse(rel(base), patterns).unwrap()
+    }
+
+    #[test]
+    fn a_pattern_is_made_for_every_path() {
+        let names: [(&[u8], &str); 8] = [
+            (b"src/a.h", "src/a.h"),
+            (b"!a", "\\!a"),
+            (b"a*b[c]{d}?", "./a\\*b\\[c\\]\\{d\\}\\?"),
+            (b"a\\b", "./a\\\\b"),
+            (b"a \"b\"\nc", "a \"b\"\nc"),
+            (b"\xff\xfe", "./*"),
+            (b"d/a\xff.h", "d/a*.h"),
+            ("\u{e9}".as_bytes(), "\u{e9}"),
+        ];
+        for (raw, expect) in names {
+            let path = RelPath::new(raw).unwrap();
+            assert_eq!(pattern_for(&path, &RelPath::root()), expect);
+            for base in ["", "d", "x/y"] {
+                let base = RelPath::new(base).unwrap();
+                let text = pattern_for(&path, &base);
+                let list =
+                    PatternList::parse(base, &[&text]).unwrap_or_else(|error| panic!("{text}: {error}"));
+                assert!(list.selects(&path), "{text:?} for {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn parents_are_reached_but_nothing_above_the_root() {
+        let check = |text: &str, path: &str, expect: bool| {
+            assert_eq!(list("tools/fio", &[text]).selects(&rel(path)), expect, "{text} {path}");
+        };
+        check("../common.mk", "tools/common.mk", true);
+        check("../../LICENSE", "LICENSE", true);
+        check("../*.mk", "tools/a.mk", true);
+        check("../*.mk", "tools/fio/a.mk", false);
+        check("../../src/**", "src/a/b.c", true);
+        check("a/../b", "tools/fio/b", true);
+        check("./*.c", "tools/fio/x.c", true);
+        check("./*.c", "tools/fio/sub/x.c", false);
+        for text in ["../../../x", "../../../*.c", "../../../x/**", "a/../../../../x"] {
+            let base = rel("tools/fio");
+            assert!(Pattern::parse(text, &base).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Request<'r> {
     pub keep_fds: &'r [i32],
     /// Run it even where a result is known.
     pub forced: bool,
+    /// Something of its result was damaged: what the store has of its outputs is read before it is trusted,
+    /// so that one run heals all of it.
+    pub distrust: bool,
     /// Keep the result.
     pub store_result: bool,
     /// Makes the places ready, once it is certain that it runs. Called for every try.
@@ -235,6 +238,9 @@ impl Engine {
         let mut stored_bytes = 0;
         let mut tree = None;
         if not_stored.is_none() {
+            if request.distrust {
+                self.drop_damaged(&places.out, &declared);
+            }
             match spolia_store::capture(&places.out, &declared, &*self.store, None) {
                 Ok(captured) => {
                     stored_bytes = captured.stored_bytes;
@@ -277,6 +283,15 @@ impl Engine {
             warnings,
             stored_bytes,
         }))
+    }
+
+    /// Reads the blobs of these outputs that the store has: a damaged one goes when it is read.
+    fn drop_damaged(&self, out: &Path, declared: &[RelPath]) {
+        // What is wrong with the outputs, the capture that follows will say.
+        let Ok(captured) = spolia_store::capture(out, declared, &Unstored, None) else { return };
+        for (_, digest, _) in captured.tree.files() {
+            let _damaged_or_gone = self.store.get(Entry::blob(digest), &mut std::io::sink());
+        }
     }
 
     /// Log, then action, then result: a result is never there before what it names.
