@@ -154,12 +154,10 @@ impl Kind {
         let (text, base) = (rest, &above);
         let wild = text.bytes().any(|b| WILD.contains(&b) || b == b'\\');
         if !wild {
-            let (base, own) = climb(text, base)?;
-            return Ok(Self::Literal(base.join(&own)));
+            return Ok(Self::Literal(base.join(&RelPath::new(text)?)));
         }
         if let Some(folder) = text.strip_suffix("/**").filter(|f| !f.bytes().any(|b| WILD.contains(&b))) {
-            let (base, own) = climb(folder, base)?;
-            return Ok(Self::Below(base.join(&own)));
+            return Ok(Self::Below(base.join(&RelPath::new(folder)?)));
         }
         if text == "**" {
             return Ok(Self::Below(base.clone()));
@@ -167,32 +165,16 @@ impl Kind {
         if !anchored && !text.contains('/') {
             return Ok(Self::Name { glob: text.as_bytes().to_vec(), folders_only });
         }
-        let (base, own) = climb(text, base)?;
+        // `..` and `.` inside a glob are resolved like those of a path.
+        let path = base.join(&RelPath::new(text)?);
         let mut glob = escape_glob(base.as_bytes());
+        let own = path.strip_prefix(base).unwrap_or(path);
         if !glob.is_empty() {
             glob.push(b'/');
         }
         glob.extend_from_slice(own.as_bytes());
         Ok(Self::Path { glob, folders_only })
     }
-}
-
-/// `text` without `.` and `..`, and the folder it is then relative to: each `..` that it begins with leads
-/// one folder up from `base`, but not out of the root.
-fn climb(text: &str, base: &RelPath) -> Result<(RelPath, RelPath), RelPathError> {
-    let mut own: Vec<&str> = Vec::new();
-    let mut base = base.clone();
-    for segment in text.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." if own.pop().is_some() => {}
-            ".." => base = base.parent().ok_or(RelPathError::Escapes { path: text.to_owned() })?,
-            name => own.push(name),
-        }
-    }
-    // What begins with `/` is absolute, whatever follows.
-    let own = if text.starts_with('/') { RelPath::new(text)? } else { RelPath::new(own.join("/"))? };
-    Ok((base, own))
 }
 
 /// A pattern, relative to `base`, that selects the file at `path`: what to add to a list that lacks it.
