@@ -1,2 +1,59 @@
-//! xtask
-fn main() {}
+//! `cargo xtask TASK`: everything the project does to itself. Knows cargo and the shell's tools, no Spolia crate.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool of the developers' own: it talks as it goes"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it starts programs and reads the environment, that is its work"
+)]
+
+mod demo;
+mod docs;
+mod packages;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
+               or a part of that: lint, tests, ordinary
+  demo         build the example in examples/tools cold, warm, and after bumping one tool
+  tidy         the floor plan and the other rules a compiler does not check
+  docs         write the reference pages that are made from the program; --check compares
+  bench        the task-cache benchmark beside its peers (long)
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next();
+    let rest: Vec<String> = args.collect();
+    let done = match task.as_deref() {
+        Some("test") => test::run(&rest),
+        Some("demo") => demo::run(&rest),
+        Some("tidy") => tidy::check(),
+        Some("docs") => docs::run(&rest),
+        Some("bench") => run::root().and_then(|root| {
+            run::cargo(&["build", "--release", "--package", "spolia"])?;
+            run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)
+        }),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no task `{other}`\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

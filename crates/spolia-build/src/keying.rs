@@ -82,11 +82,11 @@ fn vars_used(node: &GraphNode<'_>, vars: &BTreeMap<String, String>) -> BTreeMap<
     };
     let texts = words.into_iter().chain(body.env.values().map(String::as_str));
     let mut used = BTreeMap::new();
-    for placeholder in texts.flat_map(template::placeholders) {
-        if let Placeholder::PlatformVar(key) = placeholder
-            && let Some(value) = vars.get(key)
-        {
-            used.insert(key.to_owned(), value.clone());
+    for template in texts.filter_map(|text| template::placeholders(text).ok()) {
+        for key in template.vars_used() {
+            if let Some(value) = vars.get(key) {
+                used.insert(key.to_owned(), value.clone());
+            }
         }
     }
     used

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree, glob};
-use spolia_engine::perform::{FreshOutputs, Presence, chain};
+use spolia_engine::perform::{Presence, chain};
 use spolia_engine::{Executor, HostExecutor, Job, Performed, Places, Request, SandboxExecutor};
-use spolia_store::tree::{MaterialiseError, MaterialiseOptions, Materialised};
+use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Materialised};
 use spolia_store::{KeyLock, Place, Store, materialise};
 
 use crate::build::Build;
@@ -124,7 +124,7 @@ impl Build<'_> {
             store_result: self.options.store_results,
             prepare: &|| workplace.prepare(),
             presence: &|path| self.presence_for(task, path),
-            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, &self.digests),
+            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, self.digests),
             on_output: &|stream, bytes| self.output(task.id, stream, bytes),
             on_start: &|| {
                 self.emit(EventKind::StepStarted {
@@ -169,8 +169,14 @@ impl Build<'_> {
                 if !done.undeclared.is_empty() {
                     self.tell_undeclared(task.id, &done.undeclared);
                 }
-                let fresh = FreshOutputs::new(&done.result.outputs, &done.out);
-                match self.publish(task.id, &done.result.outputs, &fresh) {
+                // Neither the real store nor unpacking is needed for what has just been made.
+                let published = FolderSource::new(&done.out, &done.result.outputs)
+                    .map_err(|error| chain(&error))
+                    .and_then(|fresh| {
+                        let published = self.publish(task.id, &done.result.outputs, &fresh);
+                        published.map_err(|error| chain(&error))
+                    });
+                match published {
                     Ok(_) => {
                         finished.outcome = StepOutcome::Ran {
                             miss: miss.clone(),
@@ -184,7 +190,7 @@ impl Build<'_> {
                         finished.stored_bytes = done.stored_bytes;
                         finished.result = Some(done.result);
                     }
-                    Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+                    Err(error) => finished.outcome = failed(Some(miss), error, Vec::new()),
                 }
             }
             Performed::Failed(failure) => {
@@ -219,6 +225,7 @@ impl Build<'_> {
         }
         Job {
             label: node.id.to_string(),
+            project: self.project_name(),
             timeout: node.body.timeout_ms.map(std::time::Duration::from_millis),
             retries: node.body.retries,
             unkeyed_env,
@@ -226,6 +233,10 @@ impl Build<'_> {
     }
 
     fn output(&self, id: NodeId, stream: Stream, bytes: &[u8]) {
+        if let Some(raw) = self.raw_output {
+            raw(stream, bytes);
+            return;
+        }
         self.emit(EventKind::StepOutput {
             id: self.graph.node(id).id.clone(),
             stream,
@@ -271,7 +282,7 @@ impl Build<'_> {
         let place = Place { root: &self.session.root, at: &node.place.at };
         let options = MaterialiseOptions {
             exact: node.place.exact,
-            digests: Some(&self.digests),
+            digests: Some(self.digests),
             previous: previous.as_ref().filter(|_| !node.place.exact),
         };
         materialise(tree, blobs, place, options)
@@ -322,6 +333,10 @@ impl Build<'_> {
         let rest =
             if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
         let defined = &node.step.defined;
+        if defined.line == 0 {
+            // No file defines it: the step is a command line.
+            return vec![format!("name with `-i`: {names}{rest}")];
+        }
         vec![format!(
             "add to `inputs` of `[steps.{}]` ({}:{}): {names}{rest}",
             node.id.step, defined.file, defined.line
@@ -372,6 +387,7 @@ fn failed(miss: Option<&MissReason>, error: String, hints: Vec<String>) -> StepO
 struct Workplace<'b> {
     build: &'b Build<'b>,
     task: &'b Task,
+    /// Its own folder.
     scratch: PathBuf,
     held: std::sync::Mutex<Held>,
 }
@@ -384,8 +400,14 @@ struct Held {
 
 impl<'b> Workplace<'b> {
     fn new(build: &'b Build<'b>, task: &'b Task) -> Self {
-        let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
-        let scratch = build.tmp().join(format!("{}.{number}", std::process::id()));
+        let id = &build.graph.node(task.id).id;
+        let scratch = match task.engine {
+            EngineKind::Sandbox => {
+                let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
+                build.tmp().join(format!("{}.{number}", std::process::id()))
+            }
+            EngineKind::Host => build.own().join("work").join(&id.step).join(id.platform.to_string()),
+        };
         Self { build, task, scratch, held: std::sync::Mutex::default() }
     }
 
@@ -397,14 +419,14 @@ impl<'b> Workplace<'b> {
             format!("cannot prepare `{}`: {error}", path.display())
         };
         build.make_own_folders().map_err(|error| cannot(&build.own(), error))?;
-        spolia_engine::sandbox::remove_scratch(&self.scratch)
-            .and_then(|()| std::fs::create_dir(&self.scratch))
-            .map_err(|error| cannot(&self.scratch, error))?;
-        let out = match self.task.engine {
-            EngineKind::Sandbox => self.scratch.join("out"),
-            EngineKind::Host => self.host_out()?,
-        };
-        std::fs::create_dir(&out).map_err(|error| cannot(&out, error))?;
+        let folder = self.folder()?;
+        let scratch = folder.join("scratch");
+        let out = folder.join("out");
+        for path in [&scratch, &out] {
+            spolia_engine::sandbox::remove_scratch(path)
+                .and_then(|()| std::fs::create_dir(path))
+                .map_err(|error| cannot(path, error))?;
+        }
         let mut needs = BTreeMap::new();
         for need in &node.needs {
             let needed = build.graph.node(*need);
@@ -413,7 +435,7 @@ impl<'b> Workplace<'b> {
         Ok(Places {
             root: build.session.root.clone(),
             out,
-            scratch: self.scratch.clone(),
+            scratch,
             needs,
             mounts: self.mounts()?,
             tools: self.task.tools.clone(),
@@ -422,24 +444,29 @@ impl<'b> Workplace<'b> {
         })
     }
 
-    /// On the host the folder has the same path each time, since outputs may embed it; one run at a time.
-    fn host_out(&self) -> Result<PathBuf, String> {
-        let folder = self.host_folder();
+    /// Where the run's own folders are. On the host it has the same path each time, since outputs may embed
+    /// it, and one run at a time uses it.
+    fn folder(&self) -> Result<PathBuf, String> {
+        let cannot = |error: std::io::Error| format!("cannot prepare `{}`: {error}", self.scratch.display());
+        if self.task.engine == EngineKind::Sandbox {
+            match std::fs::create_dir(&self.scratch) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(error)),
+                _ => return Ok(self.scratch.clone()),
+            }
+        }
         let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if held.lock.is_none() {
             let cancel = self.build.session.cancel;
-            let lock = KeyLock::acquire(&folder.join("lock"), &mut |_| !cancel.is_cancelled());
-            held.lock = lock.map_err(|error| chain(&error))?;
+            let lock = KeyLock::acquire(&self.scratch.join("lock"), &mut |_| !cancel.is_cancelled());
+            // Without it the folders are someone else's.
+            let lock = lock.map_err(|error| chain(&error))?;
+            held.lock = Some(lock.ok_or("it was stopped while another build used its folder")?);
+            let scratch = self.scratch.join("scratch");
+            if scratch.exists() {
+                spolia_engine::host::end_left_overs(&scratch);
+            }
         }
-        let out = folder.join("out");
-        spolia_engine::sandbox::remove_scratch(&out)
-            .map_err(|error| format!("cannot empty `{}`: {error}", out.display()))?;
-        Ok(out)
-    }
-
-    fn host_folder(&self) -> PathBuf {
-        let id = &self.build.graph.node(self.task.id).id;
-        self.build.own().join("work").join(&id.step).join(id.platform.to_string())
+        Ok(self.scratch.clone())
     }
 
     fn mounts(&self) -> Result<Vec<(String, PathBuf)>, String> {
@@ -470,13 +497,15 @@ impl<'b> Workplace<'b> {
 
 impl Drop for Workplace<'_> {
     fn drop(&mut self) {
-        let folder = self.host_folder();
-        // Kept out of the way: what stays is swept by the next build.
-        let _unremoved = spolia_engine::sandbox::remove_scratch(&self.scratch);
-        let held = self.held.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if held.lock.is_some() {
-            // What came out has been published; twice on disk is once too often.
-            let _unremoved = spolia_engine::sandbox::remove_scratch(&folder.join("out"));
+        // What stays is swept by the next build, or emptied by the next run.
+        match self.task.engine {
+            EngineKind::Sandbox => drop(spolia_engine::sandbox::remove_scratch(&self.scratch)),
+            EngineKind::Host => {
+                let held = self.held.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+                for name in ["out", "scratch"].iter().filter(|_| held.lock.is_some()) {
+                    drop(spolia_engine::sandbox::remove_scratch(&self.scratch.join(name)));
+                }
+            }
         }
     }
 }

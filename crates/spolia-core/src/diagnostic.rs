@@ -225,6 +225,11 @@ pub fn render_all(diagnostics: &[Diagnostic], style: Style) -> String {
 }
 
 impl Label {
+    /// Where it starts in its first line, in characters.
+    fn start_index(&self) -> usize {
+        self.start.column.saturating_sub(1) as usize
+    }
+
     fn last_row(&self) -> u32 {
         if self.last_line.is_some() { self.end.line.max(self.start.line) } else { self.start.line }
     }
@@ -245,33 +250,46 @@ struct Frame {
 impl Frame {
     /// `label` below `before`: in the same file only its lines, else with the file's name.
     fn label(&self, text: &mut String, label: &Label, before: Option<&Label>) {
-        let same_file = before.is_some_and(|before| before.file == label.file);
-        if same_file {
-            let near = before.is_some_and(|before| before.last_row().abs_diff(label.start.line) <= 1);
-            if !near {
-                line(text, format_args!("{}", self.style.paint(Paint::Frame, "...")));
-            }
-        } else {
-            let arrow = if before.is_none() { "-->" } else { ":::" };
-            let pad = " ".repeat(self.gutter);
-            let Position { line: row, column } = label.start;
-            let arrow = self.style.paint(Paint::Frame, arrow);
-            line(text, format_args!("{pad}{arrow} {}:{row}:{column}", label.file));
-            line(text, format_args!("{}", self.bar(None)));
+        let Some(before) = before.filter(|before| before.file == label.file) else {
+            self.head(text, label, before.is_none());
+            self.excerpt(text, label, false);
+            return;
+        };
+        let away = before.last_row().abs_diff(label.start.line);
+        if away > 1 {
+            line(text, format_args!("{}", self.style.paint(Paint::Frame, "...")));
         }
-        self.excerpt(text, label);
+        // A second mark below a line that is there already, if the same part of it is.
+        let shown =
+            |label: &Label| Shown::new(&label.first_line, label.start_index()..label.start_index()).text;
+        let again = away == 0 && before.last_line.is_none() && shown(before) == shown(label);
+        self.excerpt(text, label, again);
     }
 
-    fn excerpt(&self, text: &mut String, label: &Label) {
-        let start = (label.start.column - 1) as usize;
+    fn head(&self, text: &mut String, label: &Label, first: bool) {
+        let arrow = self.style.paint(Paint::Frame, if first { "-->" } else { ":::" });
+        let pad = " ".repeat(self.gutter);
+        let Position { line: row, column } = label.start;
+        line(text, format_args!("{pad}{arrow} {}:{row}:{column}", label.file));
+        line(text, format_args!("{}", self.bar(None)));
+    }
+
+    fn excerpt(&self, text: &mut String, label: &Label, again: bool) {
+        let start = label.start_index();
         let Some(last) = &label.last_line else {
             let same_line = label.end.line == label.start.line;
             let end = if same_line { (label.end.column - 1) as usize } else { usize::MAX };
-            self.row(text, label.start.line, &label.first_line, start..end, &label.text);
+            let shown = Shown::new(&label.first_line, start..end);
+            if !again {
+                self.source(text, label.start.line, &shown);
+            }
+            self.carets(text, &shown, &label.text);
             return;
         };
         // A span over several lines shows its first and its last.
-        self.row(text, label.start.line, &label.first_line, start..usize::MAX, "");
+        let shown = Shown::new(&label.first_line, start..usize::MAX);
+        self.source(text, label.start.line, &shown);
+        self.carets(text, &shown, "");
         let last_row = label.end.line.max(label.start.line + 1);
         if last_row > label.start.line + 1 {
             line(text, format_args!("{}", self.style.paint(Paint::Frame, "...")));
@@ -279,20 +297,21 @@ impl Frame {
         let indent = last.chars().take_while(|symbol| symbol.is_whitespace()).count();
         let end = (label.end.column - 1) as usize;
         let end = if end == 0 { last.chars().count() } else { end };
-        self.row(text, last_row, last, indent.min(end)..end, &label.text);
+        let shown = Shown::new(last, indent.min(end)..end);
+        self.source(text, last_row, &shown);
+        self.carets(text, &shown, &label.text);
     }
 
-    /// One source line and the carets below it; `columns` are character indices, 0-based.
-    fn row(&self, text: &mut String, number: u32, source: &str, columns: Range<usize>, say: &str) {
-        let shown = Shown::new(source, columns);
+    fn source(&self, text: &mut String, number: u32, shown: &Shown) {
         line(text, format_args!("{} {}", self.bar(Some(number)), shown.text));
+    }
+
+    fn carets(&self, text: &mut String, shown: &Shown, say: &str) {
         let carets = self.style.paint(self.paint, &"^".repeat(shown.carets));
         let pad = " ".repeat(shown.before);
         let gap = if say.is_empty() { "" } else { " " };
-        line(
-            text,
-            format_args!("{} {pad}{carets}{gap}{}", self.bar(None), self.style.paint(self.paint, &safe(say))),
-        );
+        let say = self.style.paint(self.paint, &safe(say));
+        line(text, format_args!("{} {pad}{carets}{gap}{say}", self.bar(None)));
     }
 
     fn bar(&self, number: Option<u32>) -> String {
@@ -579,7 +598,8 @@ error: it is wrong
 
     #[test]
     fn places_at_and_beyond_the_end_are_held() {
-        for span in [0..0, 4..4, 3..99, 99..3, 2..2] {
+        let backwards = Range { start: 99, end: 3 };
+        for span in [0..0, 4..4, 3..99, backwards, 2..2] {
             let text = error(vec![source("a=é").label(span.clone(), "")], &[]).render(Style::Plain);
             assert!(text.contains('^'), "{span:?} {text}");
         }

@@ -131,16 +131,33 @@ impl Pattern {
     }
 }
 
+/// Takes the `./` and `../` that `text` starts with off, and goes up from `base` with them.
+fn climb<'t>(mut text: &'t str, base: &RelPath) -> Result<(&'t str, RelPath), RelPathError> {
+    let whole = text;
+    let mut base = base.clone();
+    loop {
+        if let Some(rest) = text.strip_prefix("./") {
+            text = rest;
+        } else if let Some(rest) = text.strip_prefix("../") {
+            base = base.parent().ok_or_else(|| RelPathError::Escapes { path: whole.to_owned() })?;
+            text = rest;
+        } else {
+            return Ok((text, base));
+        }
+    }
+}
+
 impl Kind {
     fn parse(text: &str, base: &RelPath, folders_only: bool, anchored: bool) -> Result<Self, PatternError> {
+        let (rest, above) = climb(text, base)?;
+        let anchored = anchored || rest.len() != text.len();
+        let (text, base) = (rest, &above);
         let wild = text.bytes().any(|b| WILD.contains(&b) || b == b'\\');
         if !wild {
-            let (base, own) = climb(text, base)?;
-            return Ok(Self::Literal(base.join(&own)));
+            return Ok(Self::Literal(base.join(&RelPath::new(text)?)));
         }
         if let Some(folder) = text.strip_suffix("/**").filter(|f| !f.bytes().any(|b| WILD.contains(&b))) {
-            let (base, own) = climb(folder, base)?;
-            return Ok(Self::Below(base.join(&own)));
+            return Ok(Self::Below(base.join(&RelPath::new(folder)?)));
         }
         if text == "**" {
             return Ok(Self::Below(base.clone()));
@@ -148,32 +165,16 @@ impl Kind {
         if !anchored && !text.contains('/') {
             return Ok(Self::Name { glob: text.as_bytes().to_vec(), folders_only });
         }
-        let (base, own) = climb(text, base)?;
+        // `..` and `.` inside a glob are resolved like those of a path.
+        let path = base.join(&RelPath::new(text)?);
         let mut glob = escape_glob(base.as_bytes());
+        let own = path.strip_prefix(base).unwrap_or(path);
         if !glob.is_empty() {
             glob.push(b'/');
         }
         glob.extend_from_slice(own.as_bytes());
         Ok(Self::Path { glob, folders_only })
     }
-}
-
-/// `text` without `.` and `..`, and the folder it is then relative to: each `..` that it begins with leads
-/// one folder up from `base`, but not out of the root.
-fn climb(text: &str, base: &RelPath) -> Result<(RelPath, RelPath), RelPathError> {
-    let mut own: Vec<&str> = Vec::new();
-    let mut base = base.clone();
-    for segment in text.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." if own.pop().is_some() => {}
-            ".." => base = base.parent().ok_or(RelPathError::Escapes { path: text.to_owned() })?,
-            name => own.push(name),
-        }
-    }
-    // What begins with `/` is absolute, whatever follows.
-    let own = if text.starts_with('/') { RelPath::new(text)? } else { RelPath::new(own.join("/"))? };
-    Ok((base, own))
 }
 
 /// A pattern, relative to `base`, that selects the file at `path`: what to add to a list that lacks it.
@@ -378,6 +379,8 @@ mod tests {
         check(&["a[bc].{h,c}"], "q/ab.h", true);
         check(&["**"], "anything/at all", true);
         check(&["./src/**"], "src/x", true);
+        check(&["./*.c"], "x.c", true);
+        check(&["./*.c"], "a/x.c", false);
     }
 
     #[test]
@@ -391,6 +394,20 @@ mod tests {
         let odd = list("a[1]", &["x/*.c"]);
         assert!(odd.selects(&rel("a[1]/x/y.c")));
         assert!(!odd.selects(&rel("a1/x/y.c")));
+    }
+
+    #[test]
+    fn a_list_may_go_up_from_its_folder_but_not_out_of_the_root() {
+        let tools = list("a/tools", &["../*.c", "../../common.mk", "../lib/**", "./x/*.h"]);
+        assert!(tools.selects(&rel("a/b.c")));
+        assert!(!tools.selects(&rel("a/deep/b.c")));
+        assert!(!tools.selects(&rel("a/tools/b.c")));
+        assert!(tools.selects(&rel("common.mk")));
+        assert!(tools.selects(&rel("a/lib/deep/x")));
+        assert!(tools.selects(&rel("a/tools/x/y.h")));
+        assert_eq!(tools.search_roots(), [rel("a"), rel("common.mk")]);
+        assert!(Pattern::parse("../../../x", &rel("a/tools")).is_err());
+        assert!(Pattern::parse("../../../*.c", &rel("a/tools")).is_err());
     }
 
     #[test]

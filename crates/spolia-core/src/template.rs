@@ -1,133 +1,318 @@
-//! `${…}` in a manifest's text: which are Spolia's, and what becomes of them. Pure.
+//! `text → Template → bytes`: Spolia's own placeholders in a text that is mostly the shell's. Pure.
 //!
-//! Spolia expands `${out}`, `${root}`, `${cache}`, `${platform}`, `${platform.KEY}` and `${step.NAME}`.
-//! Every other `$` is the shell's and stays as it is, `${HOME}` and `$${out}`'s first `$` included.
+//! | written | is |
+//! |---|---|
+//! | `${out}`, `${root}`, `${cache}` | a folder |
+//! | `${platform}`, `${platform.KEY}` | the platform's name, a variable of it |
+//! | `${step.NAME}` | the folder with the outputs of a needed step |
+//! | every other `$`, also `$$`, `\$`, `${out:-x}` | left as it is |
+//!
+//! Expansion is of text: it happens before the shell sees the line, in quotes of any kind too, and what
+//! is put in is not looked at again.
 
-/// One placeholder of Spolia's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// What a placeholder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Placeholder<'t> {
-    /// `${out}`: where outputs are written.
+    /// `${out}`: the folder for the outputs.
     Out,
-    /// `${root}`: the project's folder.
+    /// `${root}`: the project's root.
     Root,
-    /// `${cache}`: the folder above the step's cache mounts.
+    /// `${cache}`: the folder of the cache mounts.
     Cache,
-    /// `${platform}`: `linux/amd64`.
+    /// `${platform}`.
     Platform,
     /// `${platform.KEY}`.
     PlatformVar(&'t str),
-    /// `${step.NAME}`: the outputs of a needed step.
+    /// `${step.NAME}`.
     Step(&'t str),
 }
 
-/// A stretch of text, or a placeholder with the byte offset where it starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'t> {
-    /// Left as it is.
-    Text(&'t str),
-    /// To be replaced.
-    Placeholder(Placeholder<'t>, usize),
+impl fmt::Display for Placeholder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Out => f.write_str("${out}"),
+            Self::Root => f.write_str("${root}"),
+            Self::Cache => f.write_str("${cache}"),
+            Self::Platform => f.write_str("${platform}"),
+            Self::PlatformVar(key) => write!(f, "${{platform.{key}}}"),
+            Self::Step(name) => write!(f, "${{step.{name}}}"),
+        }
+    }
 }
 
-/// Takes `text` apart. The pieces put together again are the text.
-pub fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        if at == text.len() {
-            return None;
-        }
-        let mut search = at;
-        while let Some(found) = text[search..].find("${") {
-            let start = search + found;
-            let end = text[start..].find('}').map(|length| start + length);
-            let inner = end.map(|end| &text[start + 2..end]);
-            match (inner.and_then(placeholder), end) {
-                (Some(placeholder), Some(end)) if start == at => {
-                    at = end + 1;
-                    return Some(Piece::Placeholder(placeholder, start));
-                }
-                (Some(_), _) => {
-                    let piece = Piece::Text(&text[at..start]);
-                    at = start;
-                    return Some(piece);
-                }
-                _ => search = start + 2,
+/// A part of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece<'t> {
+    /// As it is.
+    Text(&'t str),
+    /// To be replaced; the bytes of the whole text it takes.
+    Placeholder(Placeholder<'t>, Range<usize>),
+}
+
+/// A text taken apart. Borrows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template<'t> {
+    /// In order; joined they are the text.
+    pub pieces: Vec<Piece<'t>>,
+}
+
+/// What starts like a placeholder and is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPlaceholder {
+    /// `${out` without its brace.
+    #[error("`${{{name}` has no closing `}}`")]
+    Unclosed {
+        /// The bytes of the text.
+        range: Range<usize>,
+        /// What follows the brace.
+        name: String,
+    },
+    /// `${platform.}`.
+    #[error("`${{{name}}}` names nothing after the dot")]
+    Nameless {
+        /// The bytes of the text.
+        range: Range<usize>,
+        /// What is between the braces.
+        name: String,
+    },
+    /// `${step.x:-y}`.
+    #[error("`${{{name}…}}` is a placeholder of Spolia and takes no shell operators")]
+    Operator {
+        /// The bytes of the text.
+        range: Range<usize>,
+        /// What precedes the operator.
+        name: String,
+    },
+}
+
+impl BadPlaceholder {
+    /// The bytes of the text.
+    pub fn range(&self) -> Range<usize> {
+        match self {
+            Self::Unclosed { range, .. } | Self::Nameless { range, .. } | Self::Operator { range, .. } => {
+                range.clone()
             }
         }
-        let piece = Piece::Text(&text[at..]);
-        at = text.len();
-        Some(piece)
-    })
+    }
 }
 
-fn placeholder(inner: &str) -> Option<Placeholder<'_>> {
-    Some(match inner {
+/// What `${…` at the start of a text is.
+enum Found<'t> {
+    Ours(Placeholder<'t>, usize),
+    Shell(usize),
+    Bad(BadPlaceholder),
+}
+
+/// Takes `text` apart.
+///
+/// # Errors
+/// Everything that starts like a placeholder and is none.
+pub fn placeholders(text: &str) -> Result<Template<'_>, Vec<BadPlaceholder>> {
+    let bytes = text.as_bytes();
+    let mut pieces = Vec::new();
+    let mut bad = Vec::new();
+    let mut start = 0;
+    let mut at = 0;
+    while let Some(step) = bytes[at..].iter().position(|byte| matches!(byte, b'$' | b'\\')) {
+        at += step;
+        if bytes[at] == b'\\' || bytes[at..].starts_with(b"$$") {
+            at = (at + 2).min(bytes.len());
+            continue;
+        }
+        if !bytes[at..].starts_with(b"${") {
+            at += 1;
+            continue;
+        }
+        match look(text, at) {
+            Found::Ours(placeholder, end) => {
+                if start < at {
+                    pieces.push(Piece::Text(&text[start..at]));
+                }
+                pieces.push(Piece::Placeholder(placeholder, at..end));
+                (start, at) = (end, end);
+            }
+            Found::Shell(end) => at = end,
+            Found::Bad(one) => {
+                at = one.range().end;
+                bad.push(one);
+            }
+        }
+    }
+    if start < text.len() {
+        pieces.push(Piece::Text(&text[start..]));
+    }
+    if bad.is_empty() { Ok(Template { pieces }) } else { Err(bad) }
+}
+
+/// Looks at the `${` at byte `at`.
+fn look(text: &str, at: usize) -> Found<'_> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let from = at + 2;
+    let length = text.as_bytes()[from..].iter().position(|byte| !is_name(*byte));
+    let to = length.map_or(text.len(), |length| from + length);
+    let name = &text[from..to];
+    let placeholder = match name {
         "out" => Placeholder::Out,
         "root" => Placeholder::Root,
         "cache" => Placeholder::Cache,
         "platform" => Placeholder::Platform,
-        _ => match inner.split_once('.')? {
-            ("platform", key) if !key.is_empty() => Placeholder::PlatformVar(key),
-            ("step", name) if !name.is_empty() => Placeholder::Step(name),
-            _ => return None,
+        _ => match name.split_once('.') {
+            Some(("platform", key)) => Placeholder::PlatformVar(key),
+            Some(("step", key)) => Placeholder::Step(key),
+            _ => return Found::Shell(to),
         },
-    })
-}
-
-/// The placeholders in `text`.
-pub fn placeholders(text: &str) -> impl Iterator<Item = Placeholder<'_>> {
-    pieces(text).filter_map(|piece| match piece {
-        Piece::Placeholder(placeholder, _) => Some(placeholder),
-        Piece::Text(_) => None,
-    })
-}
-
-/// `text` with every placeholder replaced by what `value` gives; one it does not know stays as written.
-pub fn expand(text: &str, value: &dyn Fn(Placeholder<'_>) -> Option<Vec<u8>>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    for piece in pieces(text) {
-        let length = match piece {
-            Piece::Text(plain) => {
-                bytes.extend_from_slice(plain.as_bytes());
-                plain.len()
+    };
+    let dotted = matches!(placeholder, Placeholder::PlatformVar(_) | Placeholder::Step(_));
+    let name = name.to_owned();
+    match text.as_bytes().get(to) {
+        Some(b'}') if name.ends_with('.') => Found::Bad(BadPlaceholder::Nameless { range: at..to + 1, name }),
+        Some(b'}') => Found::Ours(placeholder, to + 1),
+        // The user may have a shell variable called `out`; none can be called `step.x`.
+        Some(b':' | b'=' | b'+' | b'?' | b'#' | b'%' | b'^' | b',' | b'@' | b'[' | b'/' | b'!') => {
+            if dotted {
+                Found::Bad(BadPlaceholder::Operator { range: at..to, name })
+            } else {
+                Found::Shell(to)
             }
-            Piece::Placeholder(placeholder, _) => {
-                let length = rest.find('}').map_or(rest.len(), |end| end + 1);
-                match value(placeholder) {
-                    Some(value) => bytes.extend(value),
-                    None => bytes.extend_from_slice(&rest.as_bytes()[..length]),
-                }
-                length
-            }
-        };
-        rest = &rest[length..];
+        }
+        _ => Found::Bad(BadPlaceholder::Unclosed { range: at..to, name }),
     }
-    bytes
+}
+
+impl<'t> Template<'t> {
+    /// The placeholders in order, with the bytes of the text they take.
+    pub fn placeholders(&self) -> impl Iterator<Item = (Placeholder<'t>, Range<usize>)> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Placeholder(placeholder, range) => Some((*placeholder, range.clone())),
+        })
+    }
+
+    /// The keys of `${platform.KEY}`, in order, with repeats.
+    pub fn vars_used(&self) -> impl Iterator<Item = &'t str> {
+        self.placeholders().filter_map(|(placeholder, _)| match placeholder {
+            Placeholder::PlatformVar(key) => Some(key),
+            _ => None,
+        })
+    }
+
+    /// Whether it uses `${platform}` itself.
+    pub fn uses_platform(&self) -> bool {
+        self.placeholders().any(|(placeholder, _)| placeholder == Placeholder::Platform)
+    }
+
+    /// The names of `${step.NAME}`, in order, with repeats.
+    pub fn steps_used(&self) -> impl Iterator<Item = &'t str> {
+        self.placeholders().filter_map(|(placeholder, _)| match placeholder {
+            Placeholder::Step(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The text with each placeholder replaced. Bytes: a folder's name may be any.
+    ///
+    /// # Errors
+    /// The first placeholder that `lookup` does not know.
+    pub fn expand<'v>(
+        &self,
+        mut lookup: impl FnMut(Placeholder<'t>) -> Option<Cow<'v, [u8]>>,
+    ) -> Result<Vec<u8>, Placeholder<'t>> {
+        let mut expanded = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => expanded.extend_from_slice(text.as_bytes()),
+                Piece::Placeholder(placeholder, _) => {
+                    expanded.extend_from_slice(&lookup(*placeholder).ok_or(*placeholder)?);
+                }
+            }
+        }
+        Ok(expanded)
+    }
+}
+
+/// `text` with every placeholder replaced by what `value` gives. What it does not know, and what is no
+/// placeholder, stays as written: the manifest has been checked by then.
+pub fn expand(text: &str, value: &dyn Fn(Placeholder<'_>) -> Option<Vec<u8>>) -> Vec<u8> {
+    let Ok(template) = placeholders(text) else { return text.as_bytes().to_vec() };
+    let known = |placeholder: Placeholder<'_>| {
+        let value = value(placeholder).unwrap_or_else(|| placeholder.to_string().into_bytes());
+        Some(Cow::Owned(value))
+    };
+    template.expand(known).unwrap_or_else(|_| text.as_bytes().to_vec())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shout(text: &str) -> String {
-        let bytes = expand(text, &|placeholder| match placeholder {
-            Placeholder::Out => Some(b"OUT".to_vec()),
-            Placeholder::PlatformVar("cc") => Some(b"CC".to_vec()),
-            Placeholder::Step(name) => Some(name.to_uppercase().into_bytes()),
-            _ => None,
+    fn expand(text: &str) -> String {
+        let template = placeholders(text).unwrap();
+        let known = template.expand(|placeholder| {
+            Some(match placeholder {
+                Placeholder::Out => Cow::Borrowed(&b"/o"[..]),
+                Placeholder::Root => Cow::Borrowed(b"/r"),
+                Placeholder::Cache => Cow::Borrowed(b"/c"),
+                Placeholder::Platform => Cow::Borrowed(b"linux/arm64"),
+                Placeholder::PlatformVar(key) => Cow::Owned(format!("<{key}>").into_bytes()),
+                Placeholder::Step(name) => Cow::Owned(format!("/s/{name}").into_bytes()),
+            })
         });
-        String::from_utf8(bytes).unwrap()
+        String::from_utf8(known.unwrap()).unwrap()
     }
 
     #[test]
-    fn only_ours_are_replaced() {
-        let check = |text: &str, expect: &str| assert_eq!(shout(text), expect, "{text}");
-        check("cp a ${out}/b", "cp a OUT/b");
-        check("${platform.cc} ${step.fio-src}/x", "CC FIO-SRC/x");
-        check("${HOME} $out ${out:-x} $(pwd) ${", "${HOME} $out ${out:-x} $(pwd) ${");
-        check("${HOME${out}", "${HOMEOUT");
-        check("${root}${out}", "${root}OUT");
+    fn only_what_is_ours_is_expanded() {
+        let check = |text: &str, expect: &str| assert_eq!(expand(text), expect, "{text}");
         check("", "");
+        check("make DESTDIR=${out} '${root}' \"${cache}/x\"", "make DESTDIR=/o '/r' \"/c/x\"");
+        check("${platform}${platform.cc}", "linux/arm64<cc>");
+        check("${step.a-b_c.d}/x", "/s/a-b_c.d/x");
+        for left in [
+            "$HOME ${HOME} $$ $? $(ls) ${x:-y} ${#a[@]} ${out:-x} ${out%.c} ${out-x} ${outer} ${obj.prop}",
+            "$${out}",
+            "\\${out}",
+            "${",
+            "$",
+            "a\\",
+            "${1}",
+            "${ü}",
+            "${rootless",
+        ] {
+            check(left, left);
+        }
+        check("\\\\${out}", "\\\\/o");
+        check("$$${out}", "$$/o");
+    }
+
+    #[test]
+    fn what_starts_like_ours_and_is_not_is_named() {
+        let check = |text: &str, expect: &str, part: &str| {
+            let bad = placeholders(text).unwrap_err();
+            assert_eq!((bad[0].to_string().as_str(), &text[bad[0].range()]), (expect, part), "{text}");
+        };
+        check("a ${out", "`${out` has no closing `}`", "${out");
+        check("\"${out\"", "`${out` has no closing `}`", "${out");
+        check("${platform.cc x", "`${platform.cc` has no closing `}`", "${platform.cc");
+        check("${platform.}", "`${platform.}` names nothing after the dot", "${platform.}");
+        check("${step.}", "`${step.}` names nothing after the dot", "${step.}");
+        check(
+            "${step.x:-y}",
+            "`${step.x…}` is a placeholder of Spolia and takes no shell operators",
+            "${step.x",
+        );
+        assert_eq!(placeholders("${out ${root ${step.}").unwrap_err().len(), 3);
+    }
+
+    #[test]
+    fn says_what_it_uses() {
+        let template = placeholders("${platform.cc} ${step.a} ${platform} ${platform.ar}").unwrap();
+        assert_eq!(template.vars_used().collect::<Vec<_>>(), ["cc", "ar"]);
+        assert_eq!(template.steps_used().collect::<Vec<_>>(), ["a"]);
+        assert!(template.uses_platform());
+        assert_eq!(template.expand(|_| None), Err(Placeholder::PlatformVar("cc")));
     }
 }

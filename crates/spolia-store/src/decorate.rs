@@ -261,19 +261,21 @@ impl Store for Tier {
             }
         }
         for store in farther {
-            if nearest.properties().writable && matches!(copy(entry, store, nearest), Ok(true)) {
-                let mut counted = Counted { into, bytes: 0 };
-                match nearest.get(entry, &mut counted) {
-                    Ok(None) => {}
-                    Err(_) if counted.bytes == 0 => {}
-                    done => return done,
+            let mut holders: Vec<&Arc<dyn Store>> = vec![store];
+            if nearest.properties().writable {
+                match copy(entry, store, nearest) {
+                    Ok(true) => holders.insert(0, nearest),
+                    Ok(false) => continue,
+                    Err(error) => failed = Some(error),
                 }
             }
-            let mut counted = Counted { into, bytes: 0 };
-            match store.get(entry, &mut counted) {
-                Ok(None) => {}
-                Err(error) if counted.bytes == 0 => failed = Some(error),
-                done => return done,
+            for holder in holders {
+                let mut counted = Counted { into, bytes: 0 };
+                match holder.get(entry, &mut counted) {
+                    Ok(None) => {}
+                    Err(error) if counted.bytes == 0 => failed = Some(error),
+                    done => return done,
+                }
             }
         }
         failed.map_or(Ok(None), Err)

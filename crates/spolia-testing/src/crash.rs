@@ -1,7 +1,7 @@
 //! Stops a local store dead at a chosen step, and then does to its files what a power cut may do.
 
 use std::fs;
-use std::io::{Error, ErrorKind};
+use std::io::Error;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,7 +42,7 @@ impl Faults for CrashPlan {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if refused {
             self.crashed.store(true, Ordering::SeqCst);
-            return Err(Error::new(ErrorKind::Interrupted, "the machine has stopped"));
+            return Err(Error::other("the machine has stopped"));
         }
         seen.push(step);
         Ok(())

@@ -7,17 +7,20 @@
 
 mod check;
 mod cycle;
-pub mod expand;
 mod fields;
 mod file;
 mod layers;
+#[cfg(test)]
+mod mistakes;
 pub mod model;
 mod names;
 pub mod parse;
 mod publish;
+mod schema;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use model::*;
 pub use parse::{Files, Request, parse};
+pub use schema::schema;

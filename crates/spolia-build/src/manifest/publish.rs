@@ -8,9 +8,9 @@ use spolia_core::conf::{Problem, Problems};
 use spolia_core::{Platform, RelPath};
 
 use super::check::Vars;
-use super::expand::{Placeholder, placeholders};
 use super::layers::{Plan, PlannedStep};
 use super::step::Name;
+use spolia_core::template::{Placeholder, placeholders};
 
 /// One file or folder that is published.
 struct Published<'p> {

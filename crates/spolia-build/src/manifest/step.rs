@@ -12,11 +12,11 @@ use spolia_core::digest::DigestFunction;
 use spolia_core::glob::{Pattern, PatternList};
 use spolia_core::{Digest, Platform, RelPath};
 
-use super::expand::{Placeholder, placeholders};
 use super::fields::{
     self, BASES, CONTAINER_KEYS, ENGINES, MOUNT, OUTPUT, RETRIES_MAX, SCOPES, SHARINGS, SOURCE,
 };
 use super::model::{EngineKind, Run, Source};
+use spolia_core::template::{Placeholder, placeholders};
 
 /// Where tables are read: the file's folder, and what was found wrong.
 pub(crate) struct Reader<'p> {
@@ -435,7 +435,9 @@ impl Reader<'_> {
         let tools = self.without_repeats("tools", list.value);
         for tool in &tools {
             self.template(&tool.value, tool.span, Place::Command, uses);
-            if tool.value.is_empty() || tool.value.contains(|symbol: char| symbol.is_control()) {
+            if tool.value.trim().is_empty() {
+                self.problems.push(Problem::error(tool.span, "an item of `tools` is empty"));
+            } else if tool.value.contains(char::is_control) {
                 self.problems.push(Problem::error(tool.span, format!("`{}` is not a program", tool.value)));
             }
         }

@@ -178,8 +178,13 @@ impl<'s> Stage<'s> {
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
-        // Best effort: what stays is swept later.
-        let _unremoved = folder::remove_all(self.above, &self.name);
+        // After an exchange another process may still be writing into what is being removed. Best effort:
+        // what stays is swept later.
+        for _ in 0..3 {
+            if folder::remove_all(self.above, &self.name) != Err(Errno::NOTEMPTY) {
+                return;
+            }
+        }
     }
 }
 

@@ -1,0 +1,40 @@
+//! Installing what a task needs from the system's package manager: says what, and does it only as root.
+
+use std::process::{Command, Stdio};
+
+use crate::run::{self, Done};
+
+/// Whether `program` is in `PATH`.
+pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Installs `packages` where any of `programs` is missing; whether they are all there then.
+///
+/// # Errors
+/// The installation was tried and failed.
+pub(crate) fn ensure(programs: &[&str], packages: &[&str]) -> Done<bool> {
+    let missing: Vec<&str> = programs.iter().filter(|program| !has(program)).copied().collect();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let command = format!("apt-get install --no-install-recommends -y {}", packages.join(" "));
+    if !has("apt-get") || !run::is_root() {
+        println!("missing: {}. As root: {command}", missing.join(", "));
+        return Ok(false);
+    }
+    println!("missing: {}; installing {}", missing.join(", "), packages.join(" "));
+    let install = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["install", "--no-install-recommends", "-y", "-q"]).args(packages);
+        apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
+        run::checked(&mut apt)
+    };
+    if install().is_err() {
+        // The lists may be old or not there at all.
+        run::checked(Command::new("apt-get").args(["update", "-q"]).stdout(Stdio::null()))?;
+        install()?;
+    }
+    Ok(programs.iter().all(|program| has(program)))
+}
