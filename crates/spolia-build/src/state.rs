@@ -79,19 +79,18 @@ impl State {
         state.steps.values().all(|step| step.result.outputs.check().is_ok()).then_some(state)
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes it, whole or not at all; `staged` is a name of its own on the same file system.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn save(&self, path: &Path) -> std::io::Result<()> {
+    pub fn save(&self, path: &Path, staged: &Path) -> std::io::Result<()> {
         let body = postcard::to_stdvec(self).map_err(std::io::Error::other)?;
         let mut raw = MAGIC.to_vec();
         raw.extend_from_slice(spolia_core::Digest::blake3(&body).as_bytes());
         raw.extend_from_slice(&body);
-        let staged = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = std::fs::write(&staged, raw).and_then(|()| std::fs::rename(&staged, path));
+        let written = std::fs::write(staged, raw).and_then(|()| std::fs::rename(staged, path));
         if written.is_err() {
-            let _gone = std::fs::remove_file(&staged);
+            let _gone = std::fs::remove_file(staged);
         }
         written
     }
@@ -124,7 +123,7 @@ mod tests {
         };
         let id = StepId { step: "a".to_owned(), platform: Platform::Any };
         let state = State { steps: BTreeMap::from([(id.clone(), remembered)]), uses: None };
-        state.save(&path).unwrap();
+        state.save(&path, &folder.path().join("staged")).unwrap();
         assert_eq!(State::load(&path), state);
         assert_eq!(state.steps[&id].ran.as_ref().unwrap().reason(), Some(MissReason::Forced));
         let raw = std::fs::read(&path).unwrap();

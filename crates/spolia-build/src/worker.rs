@@ -459,6 +459,11 @@ impl<'b> Workplace<'b> {
             let cancel = self.build.session.cancel;
             let lock = KeyLock::acquire(&self.scratch.join("lock"), &mut |_| !cancel.is_cancelled());
             held.lock = lock.map_err(|error| chain(&error))?;
+            let scratch = self.scratch.join("scratch");
+            if scratch.exists() {
+                // A build was killed here, and its command may still be writing.
+                spolia_engine::host::end_left_overs(&[scratch]);
+            }
         }
         Ok(self.scratch.clone())
     }

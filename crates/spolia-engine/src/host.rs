@@ -7,6 +7,9 @@ use spolia_core::result::Stream;
 use crate::executor::{Execution, Executor, ExecutorError, Ran, View, base_env};
 use crate::process::{self, Limits};
 
+/// How often it is looked again for what a killed build has left.
+const LEFT_OVER_ROUNDS_MAX: usize = 100;
+
 /// The `host` engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostExecutor;
@@ -52,6 +55,53 @@ impl Executor for HostExecutor {
             unwatched: None,
         })
     }
+}
+
+/// Ends what is left of runs on the host whose build was killed: processes, of this user, whose `TMPDIR` is
+/// one of these scratch folders. Nobody was there to do it then, and what they still write would end up
+/// in the outputs of the next run. Those that have given themselves another environment are not found.
+pub fn end_left_overs(scratches: &[std::path::PathBuf]) {
+    let variable = |scratch: &std::path::PathBuf| {
+        [b"TMPDIR=", std::os::unix::ffi::OsStrExt::as_bytes(scratch.as_os_str())].concat()
+    };
+    let wanted: std::collections::HashSet<Vec<u8>> = scratches.iter().map(variable).collect();
+    // They may fork while they are looked for.
+    for _ in 0..LEFT_OVER_ROUNDS_MAX {
+        let found = with_variable(&wanted);
+        for process in &found {
+            let _gone = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+        }
+        for process in &found {
+            let mut ended = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+            let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+            let _interrupted = rustix::event::poll(&mut ended, Some(&second));
+        }
+        if found.is_empty() {
+            return;
+        }
+    }
+}
+
+/// The processes with one of these variables, held so that their numbers cannot come to mean others.
+fn with_variable(wanted: &std::collections::HashSet<Vec<u8>>) -> Vec<std::os::fd::OwnedFd> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
+        let has = || {
+            let variables = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            variables.split(|byte| *byte == 0).any(|variable| wanted.contains(variable))
+        };
+        if !has() {
+            continue;
+        }
+        if let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            && has()
+        {
+            found.push(process);
+        }
+    }
+    found
 }
 
 /// `${cache}/cc` for a mount at `/cache/cc`: on the host a mount is a link to its folder.

@@ -211,6 +211,13 @@ impl TestEnv {
         runs
     }
 
+    /// The clock, µs since 1970.
+    #[expect(clippy::disallowed_methods, reason = "the edge: a test's clock is the machine's")]
+    pub fn now_us() -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).unwrap_or(0)
+    }
+
     /// Every file below a folder, sorted; links are not followed.
     pub fn files_below(folder: &Path) -> Vec<PathBuf> {
         let mut files = Vec::new();

@@ -78,3 +78,19 @@ pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
+
+/// Processes, this one's own children or not, one of whose arguments is exactly `argument`; none that has
+/// ended and waits to be reaped.
+pub fn processes_with(argument: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if let Some(pid) = pid
+            && words.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+        {
+            found.push(pid);
+        }
+    }
+    found
+}

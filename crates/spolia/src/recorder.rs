@@ -96,7 +96,8 @@ impl Inner {
         // What is worth surviving a kill is written at once; the rest of a build is its end.
         let flush = matches!(
             &event.kind,
-            EventKind::RunFinished { .. }
+            EventKind::RunStarted { .. }
+                | EventKind::RunFinished { .. }
                 | EventKind::StepFinished {
                     outcome: spolia_core::event::StepOutcome::Ran { .. }
                         | spolia_core::event::StepOutcome::Failed { .. },
