@@ -36,6 +36,13 @@ impl Span {
         Self { file, start: cut(range.start), end: cut(range.end) }
     }
 
+    /// The bytes `part` of a string written here whose content begins at `start`; all of it for `None`.
+    pub fn part(self, start: Option<u32>, part: Range<usize>) -> Self {
+        let Some(start) = start else { return self };
+        let start = start as usize;
+        Self::new(self.file, start + part.start..start + part.end)
+    }
+
     /// The bytes.
     pub fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
@@ -220,23 +227,16 @@ impl Problems {
         Mark { kept: self.kept.len(), left_out: self.left_out, errors: self.errors }
     }
 
-    /// The place of `part` (bytes of `text`) inside the string written at `span`; the whole string
-    /// where escapes hide it.
-    pub fn inside(&self, span: Span, text: &str, part: Range<usize>) -> Span {
-        let Some(raw) = self.sources.get(span.file as usize).and_then(|s| s.text().get(span.range())) else {
-            return span;
-        };
-        let quote =
-            ["'''", "\"\"\"", "'", "\""].into_iter().find(|quote| raw.starts_with(quote)).unwrap_or("");
+    /// Where the content of the string written at `span` begins; `None` where escapes hide it. With it
+    /// the place of a part is known: see [`Span::part`].
+    pub fn content_start(&self, span: Span, text: &str) -> Option<u32> {
+        let raw = self.sources.get(span.file as usize)?.text().get(span.range())?;
+        let quote = ["'''", "\"\"\"", "'", "\""].into_iter().find(|quote| raw.starts_with(quote))?;
         let body = &raw[quote.len()..];
         let line_end = ["\r\n", "\n"].into_iter().find(|end| quote.len() == 3 && body.starts_with(end));
         let skip = line_end.map_or(0, str::len);
-        let start = span.start as usize + quote.len() + skip;
-        if body[skip..].starts_with(text) {
-            Span::new(span.file, start + part.start..start + part.end)
-        } else {
-            span
-        }
+        let start = span.start + u32::try_from(quote.len() + skip).ok()?;
+        body[skip..].starts_with(text).then_some(start)
     }
 
     /// All that was found, in the order of files and places, the same thing once: `Problem →
@@ -740,13 +740,13 @@ error: not valid TOML: unclosed table, expected `]`
         for text in cases {
             let (span, _) = check(text, |table, problems| {
                 let value = table.take_str("k", problems).unwrap();
-                problems.inside(value.span, &value.value, 2..6)
+                value.span.part(problems.content_start(value.span, &value.value), 2..6)
             });
             assert_eq!(&text[span.range()], "${x}", "{text}");
         }
         let (whole, _) = check("k = \"a\\u0062${x}\"", |table, problems| {
             let value = table.take_str("k", problems).unwrap();
-            (problems.inside(value.span, &value.value, 2..6), value.span)
+            (value.span.part(problems.content_start(value.span, &value.value), 2..6), value.span)
         });
         assert_eq!(whole.0, whole.1);
     }

@@ -1,6 +1,6 @@
 //! What each step must be on each platform: complete, and using only what is there. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use spolia_core::Platform;
 use spolia_core::conf::{Problem, Problems, and_list};
@@ -130,11 +130,25 @@ impl OnePlatform<'_, '_> {
         }
     }
 
+    /// What is wrong with a name is said where it is used first.
     fn uses(&self, vars: &Vars, problems: &mut Problems) {
+        let mut told: HashSet<(bool, &str)> = HashSet::new();
         for one in self.group.uses() {
-            match one {
-                Use::Var(key) => self.var(key, vars, problems),
-                Use::Step(name) => self.step_used(name, problems),
+            let (is_var, name) = match one {
+                Use::Var(key) => (true, key),
+                Use::Step(name) => (false, name),
+            };
+            if !told.is_empty() && told.contains(&(is_var, name.value.as_str())) {
+                continue;
+            }
+            let before = problems.error_count();
+            if is_var {
+                self.var(name, vars, problems)
+            } else {
+                self.step_used(name, problems)
+            }
+            if problems.error_count() > before {
+                told.insert((is_var, &name.value));
             }
         }
     }

@@ -679,16 +679,17 @@ impl Reader<'_> {
         if !text.contains("${") {
             return;
         }
+        let start = self.problems.content_start(span, text);
         match placeholders(text) {
             Err(bad) => {
                 for one in bad {
-                    let at = self.problems.inside(span, text, one.range());
+                    let at = span.part(start, one.range());
                     self.problems.push(Problem::error(at, one.to_string()));
                 }
             }
             Ok(template) => {
                 for (placeholder, range) in template.placeholders() {
-                    let at = self.problems.inside(span, text, range);
+                    let at = span.part(start, range);
                     self.placed(placeholder, at, place);
                     match placeholder {
                         Placeholder::PlatformVar(key) => {

@@ -367,6 +367,7 @@ fn long_chains_deep_tables_and_huge_strings() {
     assert!(parse_files(&[("spolia.toml", &huge)], None).is_ok());
     let wrong = format!("[steps.a]\nrun = '{}'\noutputs = []\n", "${platform.no}".repeat(300_000));
     let wrong = parse_files(&[("spolia.toml", &wrong)], None).unwrap_err();
+    assert_eq!(wrong.len(), 1);
     assert!(render_all(&wrong, Style::Plain).len() < 100_000);
 }
 
