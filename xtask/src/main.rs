@@ -11,6 +11,7 @@
 )]
 
 mod demo;
+mod docs;
 mod packages;
 mod run;
 mod test;
@@ -24,6 +25,7 @@ cargo xtask TASK
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
+  docs         write the reference pages that are made from the program; --check compares
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some("test") => test::all(),
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
+        Some("docs") => docs::run(&rest),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)

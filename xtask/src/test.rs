@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{packages, tidy};
+use crate::{docs, packages, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
@@ -20,6 +20,7 @@ pub(crate) fn all() -> Done {
     tidy::check()?;
     run::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     documents()?;
+    docs::run(&["--check".to_owned()])?;
     run::cargo(&["test", "--workspace", "--no-fail-fast"])?;
     if run::is_root() {
         as_ordinary_user()?;

@@ -21,7 +21,8 @@ use spolia_engine::{Cancel, Engine};
 use spolia_store::tree::MaterialiseOptions;
 use spolia_store::{DigestCache, LocalStore, Place, RunId};
 
-use crate::graph::{Graph, GraphError, NodeId, platform_vars};
+use crate::fresh::{Fresh, FreshStep};
+use crate::graph::{Graph, GraphError, NodeId};
 use crate::index::{Index, IndexError};
 use crate::keying::{self, Ingredients};
 use crate::manifest::{EngineKind, Manifest};
@@ -107,6 +108,20 @@ pub struct Options {
     pub replay: bool,
 }
 
+impl Options {
+    /// What decides, besides the tree and the surroundings, whether everything is in place.
+    pub fn identity(&self) -> String {
+        let Self { steps, platforms, jobs: _, engine, engine_asked, forced, .. } = self;
+        format!("{steps:?}\0{platforms:?}\0{engine:?}\0{engine_asked}\0{forced:?}")
+    }
+
+    /// Whether a build with these options may be answered, and its answer be written down, by
+    /// [`crate::fresh`].
+    pub fn may_be_fresh(&self) -> bool {
+        self.forced == Forced::Nothing && !self.replay
+    }
+}
+
 /// Why there was no build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -152,7 +167,13 @@ pub struct Build<'b> {
     support: OnceLock<Result<(), (String, String)>>,
     needs_lock: Mutex<()>,
     own_folders: OnceLock<Result<(), String>>,
+    /// Takes what steps print, as it is, in place of events.
+    pub(crate) raw_output: Option<RawOutput<'b>>,
+    looking: bool,
 }
+
+/// Takes the bytes that a step prints, from any thread.
+pub type RawOutput<'o> = &'o (dyn Fn(spolia_core::result::Stream, &[u8]) + Sync);
 
 /// What a build would do.
 #[derive(Clone, Debug)]
@@ -232,7 +253,7 @@ impl<'b> Build<'b> {
         let own = session.root.join(OWN_FOLDER);
         let vars = graph.ids().map(|id| graph.node(id).id.platform.clone()).collect::<BTreeSet<_>>();
         let vars = vars.into_iter().map(|platform| {
-            let vars = platform_vars(manifest, &platform);
+            let vars = manifest.vars(&platform, &Platform::host());
             (platform, vars)
         });
         Ok(Self {
@@ -253,8 +274,35 @@ impl<'b> Build<'b> {
             support: OnceLock::new(),
             needs_lock: Mutex::new(()),
             own_folders: OnceLock::new(),
+            raw_output: None,
+            looking: false,
             graph,
         })
+    }
+
+    /// For a build that is planned and not run: nothing of the project is written, not even `.spolia`.
+    #[must_use]
+    pub fn only_looking(mut self) -> Self {
+        self.looking = true;
+        self
+    }
+
+    /// What steps print goes to `output` byte for byte and is no event; also that of steps that do not run,
+    /// where [`Options::replay`] is set.
+    #[must_use]
+    pub fn with_raw_output(mut self, output: RawOutput<'b>) -> Self {
+        self.raw_output = Some(output);
+        self
+    }
+
+    /// The store on this machine.
+    pub fn store(&self) -> &LocalStore {
+        &self.session.store
+    }
+
+    /// The kept output of a step, by [`spolia_core::result::Log::chunks`]; `None` where the store has lost it.
+    pub fn log(&self, result: &ActionResult) -> Option<Vec<u8>> {
+        result.log.as_ref().map_or_else(|| Some(Vec::new()), |log| self.engine.log(log))
     }
 
     /// The graph.
@@ -354,7 +402,7 @@ impl<'b> Build<'b> {
         if spolia_store::is_right(tree, place, self.digests, true) {
             return Ok(folder);
         }
-        let fresh = spolia_engine::perform::FreshOutputs::new(tree, &published);
+        let fresh = spolia_store::tree::FolderSource::new(&published, tree).map_err(|error| chain(&error))?;
         let options = MaterialiseOptions { exact: true, digests: Some(self.digests), previous: None };
         spolia_store::materialise(tree, &fresh, place, options).map_err(|error| chain(&error))?;
         Ok(folder)
@@ -385,8 +433,13 @@ impl<'b> Build<'b> {
             return Ok(());
         }
         let unusable = |error: std::io::Error| (error.to_string(), String::new());
-        self.make_own_folders().map_err(unusable)?;
-        match spolia_engine::sandbox::probe(&self.tmp()) {
+        if !self.looking {
+            self.make_own_folders().map_err(unusable)?;
+        }
+        // Who only looks leaves nothing in the project: anywhere else will do for the question.
+        let folder = Some(self.tmp()).filter(|tmp| tmp.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
+        match spolia_engine::sandbox::probe(&folder) {
+            Ok(_) if self.looking => Ok(()),
             Ok(_) => {
                 // Only saves the next probe.
                 let _unwritten = std::fs::write(&memo, boot);
@@ -497,7 +550,7 @@ impl<'b> Build<'b> {
             return if last.stored {
                 MissReason::OutputGone { what: "the result".to_owned() }
             } else {
-                MissReason::NeverRun
+                MissReason::NotStored
             };
         }
         let changes = match self.engine.explanation(last.key) {
@@ -547,48 +600,83 @@ impl<'b> Build<'b> {
 
     /// The explanation of a node's key as it is now, where all it needs is known.
     pub fn explain_now(&self, plan: &Plan, id: NodeId) -> Option<Explanation> {
-        let outputs = plan.nodes.iter().filter_map(|(id, planned)| match planned {
-            Planned::UpToDate(known) | Planned::Restore(known, _) => {
-                Some((*id, Arc::new(known.result.outputs.clone())))
+        self.explain(id, &known_outputs(plan))
+    }
+
+    /// The explanation of a node's key as it will be if every step that runs before it gives again what it
+    /// gave the last time; `None` where one of them never ran here.
+    pub fn explain_as_before(&self, plan: &Plan, id: NodeId) -> Option<Explanation> {
+        let mut outputs = known_outputs(plan);
+        for need in &self.graph.node(id).needs {
+            if !outputs.contains_key(need) {
+                outputs.insert(*need, Arc::new(self.remembered(*need)?.result.outputs));
             }
-            _ => None,
-        });
-        let outputs: HashMap<_, _> = outputs.collect();
+        }
+        self.explain(id, &outputs)
+    }
+
+    fn explain(&self, id: NodeId, outputs: &HashMap<NodeId, Arc<Tree>>) -> Option<Explanation> {
         if self.graph.node(id).needs.iter().any(|need| !outputs.contains_key(need)) {
             return None;
         }
-        self.key(id, &outputs).ok().map(|keyable| keyable.action.explain())
+        self.key(id, outputs).ok().map(|keyable| keyable.action.explain())
     }
 
-    /// Builds.
+    /// After a build that found everything in place: what it looked at, for [`crate::fresh::check`].
+    fn note_fresh(&self, request: &crate::fresh::Request, ended: &Ended, steps: Vec<FreshStep>) {
+        let summary = &ended.summary;
+        let all = summary.up_to_date == self.selected.len() as u64;
+        if !all || ended.cancelled || self.support.get().is_some_and(Result::is_err) {
+            return;
+        }
+        let nodes = || self.selected.iter().map(|id| (self.graph.node(*id), *id));
+        let mut inside = self.index.looked_at();
+        inside.extend(request.manifests.iter().cloned());
+        for (node, id) in nodes() {
+            let Some(known) = self.remembered(id) else { return };
+            let outputs = known.result.outputs.entries().iter();
+            inside.extend(outputs.map(|(path, _)| node.place.at.join(path).as_path().to_owned()));
+            inside.extend(known.result.missing.iter().map(|path| path.as_path().to_owned()));
+        }
+        let mut env: Vec<String> = nodes().flat_map(|(node, _)| node.body.pass_env.clone()).collect();
+        env.sort();
+        env.dedup();
+        let value = |name: String| {
+            let digest = crate::fresh::value_digest((self.session.caller_env)(&name));
+            (name, digest)
+        };
+        let mut fresh = Fresh {
+            noted_at_us: (self.session.now_us)(),
+            summary: summary.clone(),
+            steps,
+            env: env.into_iter().map(value).collect(),
+            seen: BTreeMap::new(),
+        };
+        let settled = |dev| request.settled_ns(dev);
+        if fresh.look(&self.session.root, inside, false, &settled)
+            && fresh.look(&self.session.root, self.toolbox.looked_at(), true, &settled)
+        {
+            // Losing it costs time only.
+            let _unwritten = crate::fresh::write(&request.file, &fresh);
+        }
+    }
+
+    /// Builds. With `request`, a build that finds everything in place is written down there.
     ///
     /// # Errors
     /// The sandbox was asked for and cannot be had. Everything else is a step's own failure.
-    pub fn run(&self) -> Result<Ended, BuildError> {
+    pub fn run(&self, request: Option<&crate::fresh::Request>) -> Result<Ended, BuildError> {
         for id in &self.selected {
             self.engine_for(*id)?;
         }
         let began = instant();
-        self.emit(EventKind::RunStarted {
-            version: JOURNAL_VERSION,
-            run: self.session.run.as_str().to_owned(),
-            spolia: self.session.version.clone(),
-            command: self.session.command.clone(),
-            root: self.session.root.display().to_string(),
-            project: self.manifest.name.clone(),
-            jobs: self.options.jobs as u64,
-            engine: match self.options.engine {
-                EngineKind::Host => "host".to_owned(),
-                EngineKind::Sandbox => "sandbox".to_owned(),
-            },
-            steps: self.selected.len() as u64,
-        });
+        self.emit(started(self.session, self.options, self.manifest.name.clone(), self.selected.len()));
         let cost = |id| self.remembered(id).and_then(|last| last.result.cost.wall_us).unwrap_or(0);
         let schedule = Schedule::new(&self.graph, &self.selected, &cost, &self.manifest.pools);
         let (results, finished) = mpsc::channel();
         let (tasks, queue) = mpsc::channel::<(Task, bool)>();
         let queue = Mutex::new(queue);
-        let mut ended = std::thread::scope(|scope| {
+        let (mut ended, steps) = std::thread::scope(|scope| {
             let spawn = || {
                 let results = results.clone();
                 let queue = &queue;
@@ -603,7 +691,7 @@ impl<'b> Build<'b> {
                 tasks,
                 finished,
                 summary: Summary::default(),
-                used: Vec::new(),
+                fresh: Vec::new(),
                 failed: false,
                 stopped: false,
             };
@@ -613,6 +701,9 @@ impl<'b> Build<'b> {
         });
         ended.summary.wall_us = u64::try_from(began.elapsed().as_micros()).ok();
         self.keep(&mut ended);
+        if let Some(request) = request.filter(|_| self.options.may_be_fresh()) {
+            self.note_fresh(request, &ended, steps);
+        }
         Ok(ended)
     }
 
@@ -688,6 +779,40 @@ impl<'b> Build<'b> {
     }
 }
 
+fn started(session: &Session<'_>, options: &Options, project: Option<String>, steps: usize) -> EventKind {
+    EventKind::RunStarted {
+        version: JOURNAL_VERSION,
+        run: session.run.as_str().to_owned(),
+        spolia: session.version.clone(),
+        command: session.command.clone(),
+        root: session.root.display().to_string(),
+        project,
+        jobs: options.jobs as u64,
+        engine: match options.engine {
+            EngineKind::Host => "host".to_owned(),
+            EngineKind::Sandbox => "sandbox".to_owned(),
+        },
+        steps: steps as u64,
+    }
+}
+
+/// Tells of a build that [`crate::fresh::check`] has answered, as if it had been made.
+pub fn tell_fresh(
+    session: &Session<'_>,
+    options: &Options,
+    summary: Summary,
+    steps: Vec<FreshStep>,
+    began: Instant,
+) -> Ended {
+    (session.sink)(started(session, options, None, steps.len()));
+    for FreshStep { id, key, saved } in steps {
+        let outcome = StepOutcome::Hit { tier: Tier::UpToDate, saved, restored_files: 0, restored_bytes: 0 };
+        (session.sink)(EventKind::StepFinished { id, key: Some(key), outcome });
+    }
+    let wall_us = u64::try_from(began.elapsed().as_micros()).ok();
+    Ended { summary: Summary { wall_us, ..summary }, cancelled: false }
+}
+
 /// The main thread's part of a running build.
 struct Main<'a, 'b> {
     build: &'a Build<'b>,
@@ -699,7 +824,7 @@ struct Main<'a, 'b> {
     tasks: Sender<(Task, bool)>,
     finished: Receiver<Finished>,
     summary: Summary,
-    used: Vec<ActionKey>,
+    fresh: Vec<FreshStep>,
     failed: bool,
     stopped: bool,
 }
@@ -890,7 +1015,8 @@ impl Main<'_, '_> {
         if let Some(result) = &finished.result {
             build.remember(&finished, result);
             self.outputs.insert(id, Arc::new(result.outputs.clone()));
-            self.used.push(finished.key);
+            let saved = result.cost;
+            self.fresh.push(FreshStep { id: build.graph.node(id).id.clone(), key: finished.key, saved });
             let bytes = self.summary.output_bytes.get_or_insert(0);
             *bytes += result.outputs.size_bytes();
         }
@@ -911,8 +1037,9 @@ impl Main<'_, '_> {
             self.failed = true;
             self.schedule.fail(&build.graph, id)
         };
+        let ended = if finished.cancelled { "was stopped" } else { "failed" };
         for skipped in skipped {
-            self.skip(skipped, format!("it needs {name}, which failed"));
+            self.skip(skipped, format!("it needs {name}, which {ended}"));
         }
     }
 
@@ -950,10 +1077,23 @@ impl Main<'_, '_> {
         }
     }
 
-    fn finish(self) -> Ended {
-        self.build.note_uses(&self.used);
-        Ended { summary: self.summary, cancelled: self.build.session.cancel.is_cancelled() }
+    fn finish(self) -> (Ended, Vec<FreshStep>) {
+        let used: Vec<ActionKey> = self.fresh.iter().map(|step| step.key).collect();
+        self.build.note_uses(&used);
+        let ended = Ended { summary: self.summary, cancelled: self.build.session.cancel.is_cancelled() };
+        (ended, self.fresh)
     }
+}
+
+/// What a plan knows of outputs.
+fn known_outputs(plan: &Plan) -> HashMap<NodeId, Arc<Tree>> {
+    let outputs = plan.nodes.iter().filter_map(|(id, planned)| match planned {
+        Planned::UpToDate(known) | Planned::Restore(known, _) => {
+            Some((*id, Arc::new(known.result.outputs.clone())))
+        }
+        _ => None,
+    });
+    outputs.collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the build measures itself")]

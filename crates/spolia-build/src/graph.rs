@@ -211,19 +211,10 @@ fn output_place(id: &StepId, body: &StepBody, manifest: &Manifest) -> Result<Out
         let raw = format!(".spolia/out/{}/{}", id.step, id.platform);
         return Ok(OutputPlace { at: RelPath::new(raw).map_err(bad)?, exact: true });
     };
-    let vars = platform_vars(manifest, &id.platform);
+    let vars = manifest.vars(&id.platform, &Platform::host());
     let text = crate::keying::expand_platform(to, &id.platform, &vars);
     let at = body.folder.join(&RelPath::new(text).map_err(bad)?);
     Ok(OutputPlace { at, exact: false })
-}
-
-/// `${platform.KEY}`: the built-in values under the manifest's.
-pub fn platform_vars(manifest: &Manifest, platform: &Platform) -> std::collections::BTreeMap<String, String> {
-    let mut vars = platform.default_vars(&Platform::host());
-    if let Some(own) = manifest.platform_vars.get(platform) {
-        vars.extend(own.clone());
-    }
-    vars
 }
 
 /// Topological order, stable by position; or one cycle.

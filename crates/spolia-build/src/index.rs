@@ -57,6 +57,8 @@ pub struct Index<'i> {
     entries: Vec<Entry>,
     /// Folders below which something is left out or empty: they cannot be shown as a whole.
     partial: BTreeSet<RelPath>,
+    /// Folders that were listed, and those above what was searched.
+    folders: BTreeSet<RelPath>,
     ignores: Mutex<Ignores>,
     published: BTreeSet<RelPath>,
     trees: Mutex<HashMap<String, Selected>>,
@@ -90,6 +92,7 @@ impl<'i> Index<'i> {
             digests,
             entries: Vec::new(),
             partial: BTreeSet::new(),
+            folders: BTreeSet::new(),
             ignores: Mutex::new(Ignores::new(root)),
             published,
             trees: Mutex::new(HashMap::new()),
@@ -159,6 +162,11 @@ impl<'i> Index<'i> {
         };
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let hidden = !path.is_root() && self.is_left_out(path, is_folder);
+        let mut above = path.parent();
+        while let Some(folder) = above.filter(|folder| !self.folders.contains(folder)) {
+            above = folder.parent();
+            self.folders.insert(folder);
+        }
         if hidden && !literal {
             return Ok(());
         }
@@ -210,6 +218,7 @@ impl<'i> Index<'i> {
             }
         }
         names.sort_by(|a, b| a.0.cmp(&b.0));
+        self.folders.insert(at.clone());
         let mut whole = !names.is_empty();
         let rules = names.iter().any(|(name, _)| name == b".gitignore");
         lock(&self.ignores).enter(at, rules);
@@ -344,6 +353,24 @@ impl<'i> Index<'i> {
         whole
     }
 
+    /// Every file and symlink that was found, in path order.
+    pub fn files(&self) -> impl Iterator<Item = &RelPath> {
+        self.entries.iter().map(|entry| &entry.path)
+    }
+
+    /// Every path that what the index says depends on: files, folders, ignore files, relative or absolute.
+    pub fn looked_at(&self) -> Vec<PathBuf> {
+        let dot = |path: &RelPath| {
+            if path.is_root() { PathBuf::from(".") } else { path.as_path().to_owned() }
+        };
+        let mut paths: Vec<PathBuf> = self.entries.iter().map(|entry| dot(&entry.path)).collect();
+        paths.extend(self.folders.iter().map(dot));
+        let ignores = lock(&self.ignores);
+        paths.extend(ignores.folders.keys().map(|folder| dot(folder).join(".gitignore")));
+        paths.extend(ignores.looked_above.iter().cloned());
+        paths
+    }
+
     /// What stands now at a path that is no input of the step that looked for it.
     pub fn presence(&self, path: &RelPath) -> Presence {
         if let Some(known) = lock(&self.presences).get(path) {
@@ -385,6 +412,8 @@ fn open_folder(
 struct Ignores {
     root: PathBuf,
     above: Vec<Gitignore>,
+    /// What was looked for above the project.
+    looked_above: Vec<PathBuf>,
     folders: HashMap<RelPath, Option<Arc<Gitignore>>>,
     /// Whether any rule is known: most folders of most projects have none.
     any: bool,
@@ -393,7 +422,13 @@ struct Ignores {
 impl Ignores {
     fn new(root: &Path) -> Self {
         let mut above = Vec::new();
+        let mut looked_above = Vec::new();
         for folder in root.ancestors() {
+            looked_above.push(folder.join(".gitignore"));
+            looked_above.push(folder.join(".git/info/exclude"));
+            // The folder itself changes with every git command; that it is there is what counts.
+            let git = folder.join(".git");
+            looked_above.push(if git.is_dir() { git.join("HEAD") } else { git });
             if folder != root
                 && let Some(rules) = read_rules(folder, &folder.join(".gitignore"))
             {
@@ -409,7 +444,7 @@ impl Ignores {
             above.clear();
         }
         let any = !above.is_empty();
-        Self { root: root.to_owned(), above, folders: HashMap::new(), any }
+        Self { root: root.to_owned(), above, looked_above, folders: HashMap::new(), any }
     }
 
     fn enter(&mut self, folder: &RelPath, has_rules: bool) {

@@ -1,6 +1,7 @@
 //! `manifest → graph → keys → schedule → runs → outputs`. Knows the engine, not the command line.
 
 pub mod build;
+pub mod fresh;
 pub mod graph;
 pub mod index;
 pub mod init;
@@ -10,5 +11,5 @@ pub mod schedule;
 pub mod state;
 mod worker;
 
-pub use build::{Build, BuildError, Options, Plan, Planned, Session};
+pub use build::{Build, BuildError, Options, Plan, Planned, RawOutput, Session};
 pub use graph::{Graph, GraphError, GraphNode, NodeId, OutputPlace};

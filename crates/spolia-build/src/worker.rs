@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::result::{Log, Stream};
-use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree};
-use spolia_engine::perform::{FreshOutputs, Presence, chain};
+use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree, glob};
+use spolia_engine::perform::{Presence, chain};
 use spolia_engine::{Executor, HostExecutor, Job, Performed, Places, Request, SandboxExecutor};
-use spolia_store::tree::{MaterialiseError, MaterialiseOptions, Materialised};
+use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Materialised};
 use spolia_store::{KeyLock, Place, Store, materialise};
 
 use crate::build::Build;
@@ -120,10 +120,11 @@ impl Build<'_> {
             cancel: self.session.cancel,
             keep_fds: &keep_fds,
             forced,
+            distrust: matches!(miss, MissReason::Corrupt { .. } | MissReason::OutputGone { .. }),
             store_result: self.options.store_results,
             prepare: &|| workplace.prepare(),
             presence: &|path| self.presence_for(task, path),
-            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, &self.digests),
+            changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, self.digests),
             on_output: &|stream, bytes| self.output(task.id, stream, bytes),
             on_start: &|| {
                 self.emit(EventKind::StepStarted {
@@ -168,8 +169,14 @@ impl Build<'_> {
                 if !done.undeclared.is_empty() {
                     self.tell_undeclared(task.id, &done.undeclared);
                 }
-                let fresh = FreshOutputs::new(&done.result.outputs, &done.out);
-                match self.publish(task.id, &done.result.outputs, &fresh) {
+                // Neither the real store nor unpacking is needed for what has just been made.
+                let published = FolderSource::new(&done.out, &done.result.outputs)
+                    .map_err(|error| chain(&error))
+                    .and_then(|fresh| {
+                        let published = self.publish(task.id, &done.result.outputs, &fresh);
+                        published.map_err(|error| chain(&error))
+                    });
+                match published {
                     Ok(_) => {
                         finished.outcome = StepOutcome::Ran {
                             miss: miss.clone(),
@@ -183,7 +190,7 @@ impl Build<'_> {
                         finished.stored_bytes = done.stored_bytes;
                         finished.result = Some(done.result);
                     }
-                    Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+                    Err(error) => finished.outcome = failed(Some(miss), error, Vec::new()),
                 }
             }
             Performed::Failed(failure) => {
@@ -218,6 +225,7 @@ impl Build<'_> {
         }
         Job {
             label: node.id.to_string(),
+            project: self.project_name(),
             timeout: node.body.timeout_ms.map(std::time::Duration::from_millis),
             retries: node.body.retries,
             unkeyed_env,
@@ -225,6 +233,10 @@ impl Build<'_> {
     }
 
     fn output(&self, id: NodeId, stream: Stream, bytes: &[u8]) {
+        if let Some(raw) = self.raw_output {
+            raw(stream, bytes);
+            return;
+        }
         self.emit(EventKind::StepOutput {
             id: self.graph.node(id).id.clone(),
             stream,
@@ -270,7 +282,7 @@ impl Build<'_> {
         let place = Place { root: &self.session.root, at: &node.place.at };
         let options = MaterialiseOptions {
             exact: node.place.exact,
-            digests: Some(&self.digests),
+            digests: Some(self.digests),
             previous: previous.as_ref().filter(|_| !node.place.exact),
         };
         materialise(tree, blobs, place, options)
@@ -315,16 +327,16 @@ impl Build<'_> {
             return Vec::new();
         }
         let node = self.graph.node(id);
-        let from = |path: &RelPath| {
-            let below = path.strip_prefix(&node.body.folder).map(|path| path.to_string());
-            let up = node.body.folder.as_bytes().split(|b| *b == b'/').filter(|s| !s.is_empty()).count();
-            below.unwrap_or_else(|| format!("{}{path}", "../".repeat(up)))
-        };
-        let names = paths.iter().take(SHOWN).map(|path| format!("\"{}\"", from(path)));
+        let texts = paths.iter().take(SHOWN).map(|path| glob::pattern_for(path, &node.body.folder));
+        let names = texts.map(|text| toml_string(&text));
         let names = names.collect::<Vec<_>>().join(", ");
         let rest =
             if paths.len() > SHOWN { format!(" (and {} more)", paths.len() - SHOWN) } else { String::new() };
         let defined = &node.step.defined;
+        if defined.line == 0 {
+            // No file defines it: the step is a command line.
+            return vec![format!("name with `-i`: {names}{rest}")];
+        }
         vec![format!(
             "add to `inputs` of `[steps.{}]` ({}:{}): {names}{rest}",
             node.id.step, defined.file, defined.line
@@ -334,6 +346,22 @@ impl Build<'_> {
     fn same_outputs(&self, id: NodeId, now: &Tree) -> Option<bool> {
         self.remembered(id).map(|old| old.result.outputs.digest() == now.digest())
     }
+}
+
+/// `text` as it is written in a manifest.
+fn toml_string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            _ if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            _ => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn hit(tier: Tier, result: &ActionResult, done: &Materialised) -> StepOutcome {

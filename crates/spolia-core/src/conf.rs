@@ -243,14 +243,14 @@ impl Problems {
     /// Diagnostic`. When there are more than [`SHOWN_MAX`], the last says how many are left out.
     pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         let place = |problem: &Problem| problem.labels.first().map(|(span, _)| *span);
-        self.kept.sort_by(|one, two| place(one).cmp(&place(two)));
+        self.kept.sort_by_key(place);
         self.kept.dedup();
         let more = self.left_out + self.kept.len().saturating_sub(SHOWN_MAX);
         if more > 0 {
             // Errors are what must be seen.
             self.kept.sort_by_key(|problem| problem.severity);
             self.kept.truncate(SHOWN_MAX);
-            self.kept.sort_by(|one, two| place(one).cmp(&place(two)));
+            self.kept.sort_by_key(place);
         }
         let Self { sources, kept, errors, .. } = self;
         let mut shown: Vec<Diagnostic> = kept.into_iter().map(|problem| resolve(problem, &sources)).collect();

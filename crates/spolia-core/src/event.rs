@@ -170,6 +170,15 @@ pub enum EventKind {
         #[serde(flatten)]
         outcome: StepOutcome,
     },
+    /// The store was above its limit, or it was time to look: a collection ended.
+    Collected {
+        /// Entries that were removed.
+        removed: u64,
+        /// Their bytes.
+        removed_bytes: u64,
+        /// Bytes that are left.
+        store_bytes: u64,
+    },
     /// Something was damaged or gone and has been put right.
     Healed {
         /// In a sentence.

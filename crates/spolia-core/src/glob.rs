@@ -177,6 +177,29 @@ impl Kind {
     }
 }
 
+/// A pattern, relative to `base`, that selects the file at `path`: what to add to a list that lacks it.
+/// Bytes that are no text become `*`, since a pattern is text.
+pub fn pattern_for(path: &RelPath, base: &RelPath) -> String {
+    let below = path.strip_prefix(base);
+    let up = base.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
+    let prefix = if below.is_some() { String::new() } else { "../".repeat(up) };
+    let mut text = String::new();
+    for chunk in below.as_ref().unwrap_or(path).as_bytes().utf8_chunks() {
+        text.push_str(&String::from_utf8_lossy(&escape_glob(chunk.valid().as_bytes())));
+        if !chunk.invalid().is_empty() && !text.ends_with('*') {
+            text.push('*');
+        }
+    }
+    let text = prefix + &text;
+    let wild = text.bytes().any(|byte| WILD.contains(&byte) || byte == b'\\');
+    match (wild && !text.contains('/'), text.starts_with('!')) {
+        // A bare glob would select the name at any depth.
+        (true, _) => format!("./{text}"),
+        (false, true) => format!("\\{text}"),
+        (false, false) => text,
+    }
+}
+
 fn escape_glob(raw: &[u8]) -> Vec<u8> {
     let mut glob = Vec::with_capacity(raw.len());
     for byte in raw {
@@ -284,6 +307,50 @@ mod tests {
 
     fn list(base: &str, patterns: &[&str]) -> PatternList {
         PatternList::parse(rel(base), patterns).unwrap()
+    }
+
+    #[test]
+    fn a_pattern_is_made_for_every_path() {
+        let names: [(&[u8], &str); 8] = [
+            (b"src/a.h", "src/a.h"),
+            (b"!a", "\\!a"),
+            (b"a*b[c]{d}?", "./a\\*b\\[c\\]\\{d\\}\\?"),
+            (b"a\\b", "./a\\\\b"),
+            (b"a \"b\"\nc", "a \"b\"\nc"),
+            (b"\xff\xfe", "./*"),
+            (b"d/a\xff.h", "d/a*.h"),
+            ("\u{e9}".as_bytes(), "\u{e9}"),
+        ];
+        for (raw, expect) in names {
+            let path = RelPath::new(raw).unwrap();
+            assert_eq!(pattern_for(&path, &RelPath::root()), expect);
+            for base in ["", "d", "x/y"] {
+                let base = RelPath::new(base).unwrap();
+                let text = pattern_for(&path, &base);
+                let list =
+                    PatternList::parse(base, &[&text]).unwrap_or_else(|error| panic!("{text}: {error}"));
+                assert!(list.selects(&path), "{text:?} for {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn parents_are_reached_but_nothing_above_the_root() {
+        let check = |text: &str, path: &str, expect: bool| {
+            assert_eq!(list("tools/fio", &[text]).selects(&rel(path)), expect, "{text} {path}");
+        };
+        check("../common.mk", "tools/common.mk", true);
+        check("../../LICENSE", "LICENSE", true);
+        check("../*.mk", "tools/a.mk", true);
+        check("../*.mk", "tools/fio/a.mk", false);
+        check("../../src/**", "src/a/b.c", true);
+        check("a/../b", "tools/fio/b", true);
+        check("./*.c", "tools/fio/x.c", true);
+        check("./*.c", "tools/fio/sub/x.c", false);
+        for text in ["../../../x", "../../../*.c", "../../../x/**", "a/../../../../x"] {
+            let base = rel("tools/fio");
+            assert!(Pattern::parse(text, &base).is_err(), "{text}");
+        }
     }
 
     #[test]

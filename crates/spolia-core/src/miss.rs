@@ -79,6 +79,8 @@ pub enum MissReason {
         /// Which output or file.
         what: String,
     },
+    /// It ran here with this very key, and the result was not stored.
+    NotStored,
     /// The user asked for it to run.
     Forced,
     /// A remote that was asked did not answer.
@@ -96,6 +98,7 @@ impl fmt::Display for MissReason {
             },
             Self::OutputGone { what } => write!(f, "{what} is gone from the store"),
             Self::Corrupt { what } => write!(f, "{what} was damaged in the store"),
+            Self::NotStored => f.write_str("the result of its last run here was not stored"),
             Self::Forced => f.write_str("asked for with --no-cache"),
             Self::RemoteSilent => f.write_str("the remote did not answer"),
         }

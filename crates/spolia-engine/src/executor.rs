@@ -18,6 +18,8 @@ use crate::tools::Tool;
 pub struct Job {
     /// For messages: `fio (linux/arm64)`.
     pub label: String,
+    /// The project's name, or its folder where it has none: for `cache ls`.
+    pub project: String,
     /// Wall time after which it is stopped.
     pub timeout: Option<Duration>,
     /// How often a failed run is tried again.

@@ -3,12 +3,13 @@
 //! A failed action is never stored. A result is stored after its blobs, and only if everything it was made
 //! from is known: no undeclared file was looked for, no input changed meanwhile, every look-up was seen.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use spolia_core::key::Keyed;
 use spolia_core::result::{LogRef, Stream};
-use spolia_core::{Action, ActionKey, ActionResult, Change, Cost, MissReason, Node, RelPath, Tree};
+use spolia_core::{Action, ActionKey, ActionResult, Change, Cost, Explanation, MissReason, RelPath};
 use spolia_store::tree::CaptureError;
 use spolia_store::{Entry, LocalStore, Put, Store, StoreError, Waiting};
 
@@ -61,6 +62,9 @@ pub struct Request<'r> {
     pub keep_fds: &'r [i32],
     /// Run it even where a result is known.
     pub forced: bool,
+    /// Something of its result was damaged: what the store has of its outputs is read before it is trusted,
+    /// so that one run heals all of it.
+    pub distrust: bool,
     /// Keep the result.
     pub store_result: bool,
     /// Makes the places ready, once it is certain that it runs. Called for every try.
@@ -234,6 +238,9 @@ impl Engine {
         let mut stored_bytes = 0;
         let mut tree = None;
         if not_stored.is_none() {
+            if request.distrust {
+                self.drop_damaged(&places.out, &declared);
+            }
             match spolia_store::capture(&places.out, &declared, &*self.store, None) {
                 Ok(captured) => {
                     stored_bytes = captured.stored_bytes;
@@ -249,8 +256,8 @@ impl Engine {
         let tree = match tree {
             Some(tree) => tree,
             // Not stored, but the outputs are still named by their digests.
-            None => match spolia_store::capture(&places.out, &declared, &Unstored, None) {
-                Ok(captured) => captured.tree,
+            None => match spolia_store::tree::describe(&places.out, &declared, None) {
+                Ok(tree) => tree,
                 Err(error) => return Performed::Failed(capture_failure(&error, ran.cost)),
             },
         };
@@ -278,6 +285,15 @@ impl Engine {
         }))
     }
 
+    /// Reads the blobs of these outputs that the store has: a damaged one goes when it is read.
+    fn drop_damaged(&self, out: &Path, declared: &[RelPath]) {
+        // What is wrong with the outputs, the capture that follows will say.
+        let Ok(captured) = spolia_store::capture(out, declared, &Unstored, None) else { return };
+        for (_, digest, _) in captured.tree.files() {
+            let _damaged_or_gone = self.store.get(Entry::blob(digest), &mut std::io::sink());
+        }
+    }
+
     /// Log, then action, then result: a result is never there before what it names.
     fn record(&self, request: &Request<'_>, result: &ActionResult, log: &[u8]) -> Result<u64, StoreError> {
         let mut bytes = 0;
@@ -290,17 +306,19 @@ impl Engine {
         if let Some(reference) = &result.log {
             put(Entry::blob(reference.digest), log)?;
         }
-        let explanation = serde_json::to_vec(&request.action.explain()).unwrap_or_default();
-        put(Entry::action(request.key), &explanation)?;
+        let description = Description {
+            label: Some(request.job.label.clone()),
+            project: Some(request.job.project.clone()),
+            explanation: request.action.explain(),
+        };
+        put(Entry::action(request.key), &serde_json::to_vec(&description).unwrap_or_default())?;
         put(Entry::result(request.key), &encode(result))?;
         Ok(bytes)
     }
 
     /// What an action with this key was made of, where that is still known.
-    pub fn explanation(&self, key: ActionKey) -> Option<spolia_core::Explanation> {
-        let mut raw = Vec::new();
-        self.store.get(Entry::action(key), &mut raw).ok()??;
-        serde_json::from_slice(&raw).ok()
+    pub fn explanation(&self, key: ActionKey) -> Option<Explanation> {
+        describe(&*self.store, key).map(|description| description.explanation)
     }
 
     /// A stored log, decoded by [`spolia_core::result::Log::chunks`].
@@ -309,6 +327,37 @@ impl Engine {
         self.store.get(Entry::blob(reference.digest), &mut raw).ok()??;
         Some(raw)
     }
+}
+
+/// The payload of an action entry, as JSON: what went into a key, and what the action was called. The
+/// names are for people and not part of the key: one action may be two steps' under two names, and the
+/// last one to run it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// `fio (linux/arm64)`; `None` where it was not recorded.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The project's name, or its folder where it has none.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// What the key is made of.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+}
+
+impl Description {
+    /// The step's name, without the platform.
+    pub fn step(&self) -> Option<&str> {
+        let label = self.label.as_deref()?;
+        Some(label.split_once(" (").map_or(label, |(step, _)| step))
+    }
+}
+
+/// What the action with this key was, where that is still known.
+pub fn describe(store: &dyn Store, key: ActionKey) -> Option<Description> {
+    let mut raw = Vec::new();
+    store.get(Entry::action(key), &mut raw).ok()??;
+    serde_json::from_slice(&raw).ok()
 }
 
 /// The payload of a result entry: JSON.
@@ -452,122 +501,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 fn now_us() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).unwrap_or(0)
-}
-
-/// Takes blobs and keeps none: outputs get their names without being stored.
-struct Unstored;
-
-impl Store for Unstored {
-    fn properties(&self) -> spolia_store::Properties {
-        spolia_store::Properties { name: "nowhere".to_owned(), writable: true, local: true }
-    }
-
-    fn has(&self, _: Entry) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn get(&self, _: Entry, _: &mut dyn std::io::Write) -> Result<Option<u64>, StoreError> {
-        Ok(None)
-    }
-
-    fn put(&self, _: Entry, from: &mut dyn std::io::Read) -> Result<Put, StoreError> {
-        std::io::copy(from, &mut std::io::sink()).map_err(StoreError::Peer)?;
-        Ok(Put::Present)
-    }
-
-    fn remove(&self, _: Entry) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn list(
-        &self,
-        _: spolia_store::Space,
-        _: &mut dyn FnMut(spolia_store::EntryInfo),
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-/// The outputs of a run as a store: its blobs are the files in `${out}`, so that publishing them needs
-/// neither the real store nor unpacking.
-pub struct FreshOutputs {
-    files: std::collections::HashMap<spolia_core::Digest, PathBuf>,
-}
-
-impl FreshOutputs {
-    /// Over the captured `tree` of the folder `out`.
-    pub fn new(tree: &Tree, out: &Path) -> Self {
-        let file = |(path, node): &(RelPath, Node)| match node {
-            Node::File { digest, .. } => Some((*digest, path.under(out))),
-            _ => None,
-        };
-        Self { files: tree.entries().iter().filter_map(file).collect() }
-    }
-
-    fn path(&self, entry: Entry) -> Option<&PathBuf> {
-        (entry.space == spolia_store::Space::Blob).then(|| self.files.get(&entry.digest)).flatten()
-    }
-}
-
-impl Store for FreshOutputs {
-    fn properties(&self) -> spolia_store::Properties {
-        spolia_store::Properties { name: "the outputs just made".to_owned(), writable: false, local: true }
-    }
-
-    fn has(&self, entry: Entry) -> Result<bool, StoreError> {
-        Ok(self.path(entry).is_some_and(|path| path.exists()))
-    }
-
-    fn get(&self, entry: Entry, into: &mut dyn std::io::Write) -> Result<Option<u64>, StoreError> {
-        let Some(path) = self.path(entry) else { return Ok(None) };
-        let io = |source| StoreError::Io { verb: "read", path: path.clone(), source };
-        let mut file = std::fs::File::open(path).map_err(io)?;
-        let mut checked = Checked { hasher: blake3::Hasher::new(), into };
-        let copied = std::io::copy(&mut file, &mut checked).map_err(io)?;
-        let found = spolia_core::Digest::new(
-            spolia_core::DigestFunction::Blake3,
-            *checked.hasher.finalize().as_bytes(),
-        );
-        if found != entry.digest {
-            return Err(StoreError::Corrupt { entry, what: "it changed after it was captured".to_owned() });
-        }
-        Ok(Some(copied))
-    }
-
-    fn put(&self, _: Entry, _: &mut dyn std::io::Read) -> Result<Put, StoreError> {
-        Err(StoreError::ReadOnly { name: self.properties().name })
-    }
-
-    fn remove(&self, _: Entry) -> Result<bool, StoreError> {
-        Err(StoreError::ReadOnly { name: self.properties().name })
-    }
-
-    fn list(
-        &self,
-        _: spolia_store::Space,
-        _: &mut dyn FnMut(spolia_store::EntryInfo),
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn plain_file(&self, entry: Entry) -> Option<std::fs::File> {
-        std::fs::File::open(self.path(entry)?).ok()
-    }
-}
-
-struct Checked<'w> {
-    hasher: blake3::Hasher,
-    into: &'w mut dyn std::io::Write,
-}
-
-impl std::io::Write for Checked<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.into.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.into.flush()
-    }
 }

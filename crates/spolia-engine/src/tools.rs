@@ -124,6 +124,8 @@ struct State {
     memo: Memo,
     /// What was found in this process, so that it is looked up once.
     found: HashMap<String, Result<Tool, ToolError>>,
+    /// All that the answers of this process depend on.
+    looked_at: BTreeSet<PathBuf>,
     changed: bool,
 }
 
@@ -132,7 +134,7 @@ impl Toolbox {
     pub fn new(surroundings: Surroundings, path: PathBuf) -> Self {
         let memo = std::fs::read(&path).ok().and_then(|raw| serde_json::from_slice::<Memo>(&raw).ok());
         let memo = memo.filter(|memo| memo.version == MEMO_VERSION).unwrap_or_default();
-        let state = State { memo, found: HashMap::new(), changed: false };
+        let state = State { memo, found: HashMap::new(), looked_at: BTreeSet::new(), changed: false };
         Self { surroundings, path, state: Mutex::new(state) }
     }
 
@@ -152,14 +154,17 @@ impl Toolbox {
 
     fn find_anew(&self, name: &str, state: &mut State) -> Result<Tool, ToolError> {
         let candidate = self.candidate(name)?;
+        state.looked_at.extend(self.candidates(name).take_while(|earlier| *earlier != candidate));
         let id = format!("{name}\0{}\0{:?}", candidate.display(), self.surroundings.env);
         let id = Digest::blake3(id.as_bytes()).short() + " " + name;
         if let Some(known) = state.memo.tools.get(&id)
             && known.seen.iter().all(|seen| *seen == Seen::now(&seen.path))
         {
+            state.looked_at.extend(known.seen.iter().map(|seen| seen.path.clone()));
             return Ok(known.tool.clone());
         }
         let remembered = self.look(name, &candidate)?;
+        state.looked_at.extend(remembered.seen.iter().map(|seen| seen.path.clone()));
         let tool = remembered.tool.clone();
         if state.memo.tools.len() >= MEMO_MAX {
             state.memo.tools.clear();
@@ -178,11 +183,19 @@ impl Toolbox {
             let path = self.surroundings.root.join(name);
             return if runs(&path) { Ok(path) } else { Err(not_found()) };
         }
+        self.candidates(name).find(|path| runs(path)).ok_or_else(not_found)
+    }
+
+    fn candidates(&self, name: &str) -> impl Iterator<Item = PathBuf> {
         std::env::split_paths(&self.surroundings.search)
             .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join(name))
-            .find(|path| runs(path))
-            .ok_or_else(not_found)
+            .map(move |folder| folder.join(name))
+    }
+
+    /// Every file that what was found depends on, links followed.
+    pub fn looked_at(&self) -> Vec<PathBuf> {
+        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.looked_at.iter().cloned().collect()
     }
 
     fn look(&self, name: &str, candidate: &Path) -> Result<Remembered, ToolError> {
@@ -302,6 +315,10 @@ impl Toolbox {
     pub fn system(&self, strict: bool) -> Option<Digest> {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let state = &mut *state;
+        state.looked_at.insert(PathBuf::from(OS_RELEASE));
+        if strict {
+            state.looked_at.insert(PathBuf::from(DPKG_STATUS));
+        }
         let known = if strict { &mut state.memo.strict } else { &mut state.memo.system };
         if let Some((digest, seen)) = known
             && seen.iter().all(|seen| *seen == Seen::now(&seen.path))
@@ -402,6 +419,15 @@ fn packages_behind(paths: &[&Path]) -> Vec<String> {
     taken.into_iter().map(|name| format!("{name} {}", packages[name].version)).collect()
 }
 
+/// `name version` of the installed package that owns the program at `path`; `None` where none does.
+pub fn package_of(path: &Path) -> Option<String> {
+    let status = std::fs::read_to_string(DPKG_STATUS).ok()?;
+    let real = path.canonicalize().ok()?;
+    let name = owners(&[path, &real]).into_iter().next()?;
+    let version = parse_status(&status).get(name.as_str())?.version;
+    Some(format!("{name} {version}"))
+}
+
 /// The packages that list one of `paths`, without architecture.
 fn owners(paths: &[&Path]) -> BTreeSet<String> {
     // On a merged system `/usr/bin/x` may be listed as `/bin/x`.
@@ -492,7 +518,7 @@ mod tests {
             found
         };
         let first = find();
-        assert_eq!(first.shown, [tool.clone()]);
+        assert_eq!(first.shown, std::slice::from_ref(&tool));
         assert_eq!(find(), first);
         write("#!/bin/sh\necho 22\n");
         assert_ne!(find().identity, first.identity);

@@ -93,7 +93,7 @@ impl StatKey {
     }
 
     /// Whether nothing that happens to the file at `now_ns` or later can leave the key as it is.
-    fn is_settled(&self, now_ns: i64) -> bool {
+    pub fn is_settled(&self, now_ns: i64) -> bool {
         let newest = self.mtime_ns.max(self.ctime_ns);
         let whole = self.mtime_ns % 1_000_000_000 == 0 && self.ctime_ns % 1_000_000_000 == 0;
         let margin = if whole { MARGIN_COARSE_NS } else { MARGIN_NS };
@@ -306,10 +306,6 @@ impl DigestCache {
     pub fn file_system_now_ns(&self, key: &StatKey) -> i64 {
         let machine = machine_now_ns();
         let unknown = machine.saturating_sub(MARGIN_UNKNOWN_CLOCK_NS);
-        // Nothing to be measured for a file that is old by any account.
-        if key.is_settled(unknown) {
-            return unknown;
-        }
         let Ok(mut clocks) = self.clocks.lock() else { return unknown };
         let Some(clock) = clocks.get_mut(&key.dev) else { return unknown };
         if let Some((asked, said)) = clock.asked
@@ -323,6 +319,12 @@ impl DigestCache {
         };
         clock.asked = Some((machine, said));
         said
+    }
+
+    /// The same for any file on a file system: what is settled at this moment was not touched after it.
+    pub fn clock_ns(&self, dev: u64) -> i64 {
+        let never_old = i64::MAX / 2;
+        self.file_system_now_ns(&StatKey { dev, ino: 0, size: 0, mtime_ns: never_old, ctime_ns: never_old })
     }
 
     /// Writes the cache if anything is new in it; whether it was written.

@@ -156,7 +156,36 @@ pub fn verify(store: &LocalStore, heal: bool, now_us: u64) -> Result<VerifyRepor
     check_beside(store, &mut report)?;
     if heal {
         report.healed = report.damaged.iter().filter(|damage| mend(store, damage)).count() as u64;
+        // What an action was made of goes with its result, else it would be the next thing that is wrong.
+        for key in report.damaged.iter().filter_map(lost_result) {
+            if !store.has(Entry::result(key))? {
+                store.remove(Entry::action(key))?;
+            }
+        }
         size::set(store, report.bytes, now_us)?;
+    }
+    Ok(report)
+}
+
+/// Like [`verify`] without `heal`, for at most `files_max` files of each kind, taken evenly from all, and
+/// nothing beside the entries. What is missing is not looked for.
+///
+/// # Errors
+/// Those of listing.
+pub fn sample(store: &LocalStore, files_max: usize) -> Result<VerifyReport, StoreError> {
+    let mut report = VerifyReport::default();
+    for space in [Space::Blob, Space::Result, Space::Action] {
+        let found = scan(store, space)?;
+        let step = found.len().div_ceil(files_max.max(1)).max(1);
+        for found in found.iter().step_by(step) {
+            match space {
+                Space::Blob => report.blobs += 1,
+                Space::Result => report.results += 1,
+                Space::Action => report.actions += 1,
+            }
+            report.bytes += found.bytes;
+            check_file(store, found, &mut report);
+        }
     }
     Ok(report)
 }
@@ -269,6 +298,15 @@ fn check_beside(store: &LocalStore, report: &mut VerifyReport) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+/// The result that goes when the damage is mended.
+fn lost_result(damage: &Damage) -> Option<ActionKey> {
+    match damage {
+        Damage::Content { entry, .. } if entry.space == Space::Result => Some(ActionKey(entry.digest)),
+        Damage::NotAResult { key, .. } | Damage::BlobsGone { key, .. } => Some(*key),
+        _ => None,
+    }
 }
 
 /// Puts one thing right; whether that was possible.

@@ -422,24 +422,25 @@ fn a_store_without_write_permission_reads_and_refuses() {
 #[test]
 fn an_entry_that_may_not_be_read_is_out_of_the_way_and_healed() {
     let name = "an_entry_that_may_not_be_read_is_out_of_the_way_and_healed";
+    let temp = tempfile::tempdir().unwrap();
     if is_root() && role().is_none() {
-        let temp = tempfile::tempdir().unwrap();
-        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let output = rerun_as_nobody(name, "nobody", temp.path()).output().unwrap();
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let folder = temp.path().to_str().unwrap();
+        let output = rerun_as_nobody(name, folder, temp.path()).env("TMPDIR", folder).output().unwrap();
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         return;
     }
-    let store = temporary(Compression::Auto);
+    let store = open(&temp.path().join("store"));
     for space in [Space::Blob, Space::Result] {
         let entry = Entry { space, digest: Digest::blake3(b"x") };
         store.put_bytes(entry, b"x").unwrap();
         fs::set_permissions(file_of(&store, entry), fs::Permissions::from_mode(0o000)).unwrap();
-        assert!(matches!(get(&*store, entry), Err(StoreError::Corrupt { .. })));
-        assert_eq!(get(&*store, entry).unwrap(), None);
+        assert!(matches!(get(&store, entry), Err(StoreError::Corrupt { .. })));
+        assert_eq!(get(&store, entry).unwrap(), None);
         store.put_bytes(entry, b"x").unwrap();
-        assert_eq!(get(&*store, entry).unwrap().unwrap(), b"x");
+        assert_eq!(get(&store, entry).unwrap().unwrap(), b"x");
     }
 }
 

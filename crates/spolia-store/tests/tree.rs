@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use spolia_core::{Digest, Node, RelPath, Tree};
 use spolia_store::tree::{
-    CaptureError, Captured, MaterialiseError, MaterialiseOptions, Materialised, Place, Wrong, capture,
-    is_right, materialise,
+    CaptureError, Captured, FolderSource, MaterialiseError, MaterialiseOptions, Materialised, Place, Wrong,
+    capture, describe, is_right, materialise,
 };
 use spolia_store::{DigestCache, Entry, LocalOptions, LocalStore, Store};
 
@@ -339,4 +339,60 @@ fn a_folder_of_5000_files_round_trips_and_one_lost_file_touches_no_other() {
     assert_eq!(f.restore(&tree, "exact", EXACT).unwrap().files_written, 1);
     assert_eq!(ctime("exact/d/7/7"), before);
     assert!(f.right(&tree, "exact", true));
+}
+
+#[test]
+fn outputs_that_no_store_took_are_published_from_where_they_stand() {
+    let f = Fixture::new();
+    let stored = everything(&f);
+    let declared = [rel("bin/tool"), rel("lib"), rel("zero")];
+    let tree = describe(&f.path("out"), &declared, None).unwrap();
+    assert_eq!(tree, stored);
+    let source = FolderSource::new(&f.path("out"), &tree).unwrap();
+    let at = rel("published");
+    let place = Place { root: f.temp.path(), at: &at };
+    materialise(&tree, &source, place, EXACT).unwrap();
+    assert!(f.right(&tree, "published", true));
+
+    fs::write(f.path("out/bin/tool"), "#!/bin/xx\n").unwrap();
+    fs::remove_dir_all(f.path("published")).unwrap();
+    let error = materialise(&tree, &source, place, EXACT).unwrap_err();
+    assert!(matches!(&error, MaterialiseError::Damaged { path, .. } if *path == rel("bin/tool")), "{error}");
+    assert!(!f.path("published").exists());
+    spolia_testing::read_only_suite(&source, b"x");
+}
+
+#[test]
+fn what_is_no_tree_is_a_miss_and_writes_nothing() {
+    let f = Fixture::new();
+    let digest = Digest::blake3(b"x");
+    f.store.put_bytes(Entry::blob(digest), b"x").unwrap();
+    let entry = |path: &str, node: &str| format!("[\"{path}\",{node}]");
+    let file = format!("{{\"file\":{{\"digest\":\"{digest}\",\"size\":1}}}}");
+    let link = |target: &str| format!("{{\"symlink\":{{\"target\":\"{target}\"}}}}");
+    for entries in [
+        // Through a link that it brings along.
+        [entry("a", &link("b")), entry("a/x", &file)].join(","),
+        [entry("a", &file), entry("a/x", &file)].join(","),
+        [entry("a", &file), entry("a", &file)].join(","),
+        entry("a", &link("")),
+        entry("a", &link("x\\x00y")).replace("\\x00", "\\\\x00"),
+        entry("", &file),
+    ] {
+        let Ok(tree) = serde_json::from_str::<Tree>(&format!("{{\"entries\":[{entries}]}}")) else {
+            panic!("{entries} is no JSON of a tree");
+        };
+        for options in [EXACT, AMONG] {
+            let error = f.restore(&tree, "x", options).unwrap_err();
+            assert!(
+                matches!(error, MaterialiseError::NotATree { .. }) && error.is_miss(),
+                "{entries}: {error}"
+            );
+        }
+    }
+    assert!(!f.path("x").exists());
+    let empty = Tree::default();
+    let root = Place { root: f.temp.path(), at: &RelPath::root() };
+    assert!(materialise(&empty, &f.store, root, EXACT).is_err(), "the root is nobody's alone");
+    assert!(f.path("store").exists());
 }

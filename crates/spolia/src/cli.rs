@@ -1,9 +1,12 @@
 //! The command line, as data. The doc comment of each command is its help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use spolia_core::Platform;
+use spolia_core::conf::{parse_duration, parse_size};
 
 /// Makes software builds fast, and proves how fast.
 #[derive(Parser, Debug)]
@@ -17,6 +20,7 @@ pub(crate) struct Args {
 
 /// Taken by every command.
 #[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Run as if started in this folder
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
@@ -63,6 +67,22 @@ pub(crate) enum EngineArg {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Build(BuildArgs),
+    Why(WhyArgs),
+    Graph(GraphArgs),
+    Run(RunArgs),
+    Cache(CacheArgs),
+    Doctor(DoctorArgs),
+    Init(InitArgs),
+    /// Print the JSON Schema of `spolia.toml`, for editors
+    Schema,
+    Completions(CompletionsArgs),
+}
+
+impl Args {
+    /// The whole command line, as clap sees it: for completions and the reference.
+    pub(crate) fn command() -> clap::Command {
+        <Self as clap::CommandFactory>::command()
+    }
 }
 
 /// Run the steps that changed, restore the rest
@@ -87,6 +107,153 @@ pub(crate) struct BuildArgs {
     pub(crate) keep_going: bool,
 }
 
+/// Say what differs from the last time, or where the hit comes from
+///
+/// For a step that would run now: every field, file, tool and variable of its key that is not what it was
+/// the last time it was built in this tree. For one that would not: where its result is, what it cost when
+/// it ran, and why it ran then. Nothing is built.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct WhyArgs {
+    /// The step
+    #[arg(value_name = "STEP")]
+    pub(crate) step: String,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// Show the steps, their platforms and what they need
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct GraphArgs {
+    /// Steps to show, with all they need [default: every step]
+    #[arg(value_name = "STEP")]
+    pub(crate) steps: Vec<String>,
+    /// In the language of Graphviz
+    #[arg(long, conflicts_with_all = ["svg", "json"])]
+    pub(crate) dot: bool,
+    /// As a drawing
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) svg: bool,
+    /// Platforms to show [default: all of the manifest's]
+    #[arg(short, long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<Platform>,
+    /// A `[variant.NAME]` of the manifest
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+}
+
+/// Run one command as a cached action, without a manifest
+///
+/// The command runs in the current folder, and in its sandbox only the files that `-i` names are there.
+/// The files and folders that `-o` names are kept; when the same command is run again with the same
+/// inputs, they are put back and what it printed is printed again, byte for byte. Its standard
+/// input is empty. Nothing of `${…}` in the command is Spolia's. The exit code is the command's own; 125 means that Spolia could not run it.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct RunArgs {
+    /// Files the command reads, as in `inputs` of the manifest; may be given more than once
+    #[arg(short, long = "input", value_name = "GLOB")]
+    pub(crate) inputs: Vec<String>,
+    /// A file or folder the command writes, below the current folder; may be given more than once
+    #[arg(short, long = "output", value_name = "PATH")]
+    pub(crate) outputs: Vec<PathBuf>,
+    /// Pass this variable on; its value is part of the key
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) env: Vec<String>,
+    /// A program the command starts, besides its own: its identity is part of the key
+    #[arg(long = "tool", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) tools: Vec<String>,
+    /// Let it use the network
+    #[arg(long)]
+    pub(crate) network: bool,
+    /// Where it runs [default: sandbox]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) engine: Option<EngineArg>,
+    /// Run it even where its result is known
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Stop it after this time, such as `90s` or `1h30m`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Let outputs be empty
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Look at the store, check it, and make it smaller
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    pub(crate) command: CacheCommand,
+}
+
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum CacheCommand {
+    /// List the results: whose they are, how old, when last used, how big, how often hit
+    Ls {
+        /// Only results of this step
+        #[arg(value_name = "STEP")]
+        step: Option<String>,
+    },
+    /// Read and check every file of the store; exit code 4 if something is damaged
+    Verify {
+        /// Remove what is damaged, so that it is built again when it is needed
+        #[arg(long)]
+        heal: bool,
+    },
+    /// Remove what was not used for the longest time, until the store is below its limit
+    Gc {
+        /// The limit, such as `20GB` [default: `max-size` in `[cache]` of the manifest, or 20GB]
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        max_size: Option<u64>,
+        /// Also remove what was not used for this long, such as `30d` [default: `max-age` in `[cache]`]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        max_age: Option<Duration>,
+        /// Say what would be removed, and remove nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
+    /// Remove everything, or the results of one step; asks first, and without a terminal needs --yes
+    Clear {
+        /// Only results of this step, in this project where there is a manifest
+        #[arg(value_name = "STEP")]
+        step: Option<String>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Print the store's folder
+    Dir,
+    /// Print how much the store holds, by kind
+    Size,
+}
+
+/// Say what is installed, what is misconfigured, and what to do; exit code 4 if problems remain
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct DoctorArgs {
+    /// Repair what can be repaired safely
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+/// Print a completion script for a shell
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration(text).ok_or("write a number with a unit: `500ms`, `30s`, `5m`, `1h30m`, `7d`")?;
+    Ok(Duration::from_millis(ms))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "write a number with a unit: `512MiB`, `20GB`, `1.5TB`".to_owned())
+}
+
 /// Shared by what looks at steps as a build would.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct How {
@@ -102,4 +269,15 @@ pub(crate) struct How {
     /// A `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
+}
+
+/// Look at the tree and write a first spolia.toml
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct InitArgs {
+    /// Print the manifest, and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Replace a manifest that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }

@@ -17,8 +17,12 @@ pub(crate) enum Exit {
     Problems,
     /// 70: our bug.
     Internal,
+    /// 125: `spolia run` could not run the command, or not keep what it gave. Below, its own code is used.
+    NotRun,
     /// 130: stopped from the keyboard, or by a signal.
     Interrupted,
+    /// `spolia run`: the command's own exit code; 128 + N where signal N ended it.
+    Command(u8),
 }
 
 impl Exit {
@@ -31,7 +35,9 @@ impl Exit {
             Self::Environment => 3,
             Self::Problems => 4,
             Self::Internal => 70,
+            Self::NotRun => 125,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 }
@@ -71,6 +77,11 @@ impl Failure {
     /// From an error with its causes.
     pub(crate) fn from_error(exit: Exit, error: &dyn std::error::Error) -> Self {
         Self::new(exit, spolia_engine::perform::chain(error))
+    }
+
+    /// The same as `exit`.
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spolia_build::manifest::{self, Manifest};
-use spolia_core::{Platform, RelPath};
+use spolia_core::{Diagnostic, Platform, RelPath};
 use spolia_store::{LocalOptions, LocalStore};
 
 use crate::exit::{Exit, Failure};
@@ -21,6 +21,10 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
     pub(crate) manifest: Manifest,
+    /// The files that were read for it, relative to the root.
+    pub(crate) files: Vec<PathBuf>,
+    /// Whether nothing was to be said about it.
+    pub(crate) is_clean: bool,
 }
 
 /// The folder and name of the manifest.
@@ -49,11 +53,15 @@ pub(crate) fn find(settings: &Settings) -> Result<(PathBuf, String), Failure> {
         .hint("`spolia init` writes a first one"))
 }
 
-struct Disk<'d>(&'d Path);
+struct Disk<'d> {
+    root: &'d Path,
+    files: Vec<PathBuf>,
+}
 
 impl manifest::Files for Disk<'_> {
     fn read(&mut self, path: &RelPath) -> std::io::Result<String> {
-        let file = std::fs::File::open(path.under(self.0))?;
+        self.files.push(path.as_path().to_owned());
+        let file = std::fs::File::open(path.under(self.root))?;
         if !file.metadata()?.is_file() {
             return Err(std::io::Error::other("it is no file"));
         }
@@ -70,13 +78,35 @@ impl Project {
     /// Reads the nearest manifest; its warnings are shown, its mistakes are the failure.
     pub(crate) fn load(settings: &Settings, shell: &Shell, variant: Option<&str>) -> Result<Self, Failure> {
         let (root, name) = find(settings)?;
+        Self::read(root, &name, shell, variant)
+    }
+
+    /// Reads the manifest `name` in `root`; its warnings are shown.
+    pub(crate) fn read(
+        root: PathBuf,
+        name: &str,
+        shell: &Shell,
+        variant: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let (project, warnings) = Self::inspect(root, name, variant)?;
+        if !shell.is_quiet() {
+            shell.diagnostics(&warnings);
+        }
+        Ok(project)
+    }
+
+    /// Reads the manifest `name` in `root` and shows nothing: the warnings are the caller's.
+    pub(crate) fn inspect(
+        root: PathBuf,
+        name: &str,
+        variant: Option<&str>,
+    ) -> Result<(Self, Vec<Diagnostic>), Failure> {
         let request = manifest::Request { variant, host: Platform::host() };
-        match manifest::parse(&mut Disk(&root), &name, &request) {
+        let mut disk = Disk { root: &root, files: Vec::new() };
+        match manifest::parse(&mut disk, name, &request) {
             Ok((manifest, warnings)) => {
-                if !shell.is_quiet() {
-                    shell.diagnostics(&warnings);
-                }
-                Ok(Self { root, manifest })
+                let files = disk.files;
+                Ok((Self { root, manifest, files, is_clean: warnings.is_empty() }, warnings))
             }
             Err(diagnostics) => {
                 Err(Failure { exit: Exit::Usage, message: String::new(), hints: Vec::new(), diagnostics })

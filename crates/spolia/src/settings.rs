@@ -50,6 +50,10 @@ pub(crate) struct Settings {
     pub(crate) color: bool,
     pub(crate) fancy: bool,
     pub(crate) github: bool,
+    /// Where GitHub Actions checks the repository out: annotations name files from there.
+    pub(crate) github_workspace: Option<PathBuf>,
+    /// A file whose Markdown GitHub Actions shows on the run's page.
+    pub(crate) github_summary: Option<PathBuf>,
     pub(crate) home: PathBuf,
     pub(crate) search: OsString,
     cache_dir: Option<PathBuf>,
@@ -69,7 +73,7 @@ impl Settings {
             var("SPOLIA_CACHE_DIR")
                 .map(|dir| here.join(dir))
                 .or_else(|| var("XDG_CACHE_HOME").and_then(absolute).map(|dir| dir.join("spolia")))
-                .or_else(|| (home != PathBuf::from("/")).then(|| home.join(".cache/spolia")))
+                .or_else(|| (home.as_os_str() != "/").then(|| home.join(".cache/spolia")))
         });
         let terminal = std::io::stderr().is_terminal();
         let dumb = var("TERM").is_some_and(|term| term == "dumb");
@@ -92,6 +96,8 @@ impl Settings {
             color,
             fancy: fancy && !global.json && !global.quiet,
             github,
+            github_workspace: var("GITHUB_WORKSPACE").map(PathBuf::from),
+            github_summary: var("GITHUB_STEP_SUMMARY").map(PathBuf::from),
             search: var("PATH").cloned().unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")),
             home,
             cwd,

@@ -1,24 +1,32 @@
 //! The only printer. Data goes to stdout, talk to stderr.
 
-use std::io::Write;
-use std::sync::Mutex;
+use std::io::{IsTerminal, Write};
 
 use spolia_core::diagnostic::{self, Diagnostic};
 
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
 
-/// Prints, for a person or for a program.
+/// Prints, for a person or for a program. Each call is written whole, whichever thread it comes from.
+#[derive(Clone)]
 pub(crate) struct Shell {
     json: bool,
     quiet: bool,
     color: bool,
-    /// Keeps lines of several threads whole.
-    one: Mutex<()>,
+    /// Takes the talk instead of stderr.
+    #[cfg(test)]
+    heard: Option<std::sync::Arc<std::sync::Mutex<String>>>,
+}
+
+/// A terminal's cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
 }
 
 /// What a line is coloured as.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
     Plain,
@@ -41,7 +49,25 @@ impl Tone {
 
 impl Shell {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self { json: settings.json, quiet: settings.quiet, color: settings.color, one: Mutex::new(()) }
+        Self {
+            json: settings.json,
+            quiet: settings.quiet,
+            color: settings.color,
+            #[cfg(test)]
+            heard: None,
+        }
+    }
+
+    /// One that keeps what it is told to say.
+    #[cfg(test)]
+    pub(crate) fn for_test(quiet: bool, color: bool) -> Self {
+        Self { json: false, quiet, color, heard: Some(std::sync::Arc::default()) }
+    }
+
+    /// What was said since the last call.
+    #[cfg(test)]
+    pub(crate) fn heard(&self) -> String {
+        std::mem::take(&mut self.heard.as_ref().expect("made by for_test").lock().expect("no panic"))
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -50,6 +76,25 @@ impl Shell {
 
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.color
+    }
+
+    /// The size of the terminal that is talked to, as it is now; 80 by 24 where that is not known.
+    pub(crate) fn size(&self) -> Size {
+        let known = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
+        let known = known.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+        known.map_or(Size { columns: 80, rows: 24 }, |size| Size {
+            columns: usize::from(size.ws_col),
+            rows: usize::from(size.ws_row),
+        })
+    }
+
+    /// Whether somebody may be reading what is said.
+    pub(crate) fn talks_to_a_terminal(&self) -> bool {
+        std::io::stderr().is_terminal()
     }
 
     fn style(&self) -> diagnostic::Style {
@@ -63,9 +108,13 @@ impl Shell {
 
     /// Data, as it is. A closed pipe is the reader's choice, not an error.
     pub(crate) fn out(&self, text: &str) {
-        let _one = self.one.lock();
+        self.out_bytes(text.as_bytes());
+    }
+
+    /// Data that need not be text.
+    pub(crate) fn out_bytes(&self, bytes: &[u8]) {
         let mut stdout = std::io::stdout().lock();
-        let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let _closed = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
 
     /// Data as one line of JSON.
@@ -78,9 +127,17 @@ impl Shell {
 
     /// Talk, as it is.
     pub(crate) fn err(&self, text: &str) {
-        let _one = self.one.lock();
-        let mut stderr = std::io::stderr().lock();
-        let _closed = stderr.write_all(text.as_bytes());
+        #[cfg(test)]
+        if let Some(heard) = &self.heard {
+            heard.lock().expect("no panic").push_str(text);
+            return;
+        }
+        self.err_bytes(text.as_bytes());
+    }
+
+    /// Talk that need not be text.
+    pub(crate) fn err_bytes(&self, bytes: &[u8]) {
+        let _closed = std::io::stderr().lock().write_all(bytes);
     }
 
     /// One right-aligned verb and what it was done to. Not when quiet.

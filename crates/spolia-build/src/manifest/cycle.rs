@@ -108,8 +108,8 @@ impl Walk<'_, '_> {
         if cycle.len() > 1 {
             problem = problem.label(format!("`{}` needs `{}`", name(0), name(1)));
         }
-        for at in 1..cycle.len().min(SHOWN_MAX) {
-            problem = problem.also(cycle[at].1, format!("`{}` needs `{}`", name(at), name(at + 1)));
+        for (at, (_, span)) in cycle.iter().enumerate().take(SHOWN_MAX).skip(1) {
+            problem = problem.also(*span, format!("`{}` needs `{}`", name(at), name(at + 1)));
         }
         problem
     }

@@ -184,7 +184,7 @@ fn variants_lie_between_the_step_and_its_platforms() {
     assert_eq!(env(&plain, &arm64), set(&[("A", "platform"), ("LEVEL", "2")]));
 
     let dev = good_variant(VARIANTS, Some("dev"));
-    assert_eq!(dev.platforms, [amd64.clone()]);
+    assert_eq!(dev.platforms, std::slice::from_ref(&amd64));
     assert_eq!(env(&dev, &amd64), set(&[("A", "variant"), ("B", "${platform.cc}"), ("LEVEL", "0")]));
     assert!(dev.step("b").unwrap().bodies.is_empty());
 
@@ -329,7 +329,7 @@ fn any_text_is_a_manifest_or_says_why_not() {
     assert!(parse_files(&[("spolia.toml", &whole)], Some("dev")).is_ok());
     let mut random = Random(SEED);
     let (mut fine, mut wrong) = (0, 0);
-    for round in 0..20_000 {
+    for round in 0..2_000 {
         let text = mutate(&whole, &mut random);
         match parse_files(&[("spolia.toml", &text)], None) {
             Ok(_) => fine += 1,

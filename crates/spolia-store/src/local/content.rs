@@ -12,8 +12,10 @@ use crate::store::StoreError;
 
 /// Content shorter than this is never packed, bytes: a file takes a block anyway.
 pub(crate) const PACK_BYTES_MIN: usize = 4096;
-/// Of content longer than this a sample of this size is tried first, bytes.
+/// A sample of this size is tried first, bytes …
 const SAMPLE_BYTES: usize = 16 << 10;
+/// … of content longer than this: zstd gives up quickly on what does not pack.
+const SAMPLED_BYTES_MIN: usize = 256 << 10;
 /// Packed content has to be smaller than this share of the original.
 const WORTH_PERCENT: usize = 80;
 /// zstd's fastest level but the negative ones.
@@ -46,7 +48,7 @@ impl Packer {
         if content.len() < PACK_BYTES_MIN {
             return None;
         }
-        if content.len() > 4 * SAMPLE_BYTES {
+        if content.len() > SAMPLED_BYTES_MIN {
             let from = (content.len() - SAMPLE_BYTES) / 2;
             let packed = self.pack(&content[from..from + SAMPLE_BYTES])?;
             if !is_worth(packed, SAMPLE_BYTES) {

@@ -12,7 +12,7 @@ use spolia_core::{Node, RelPath, Tree};
 use super::folder::{self, Obstacle};
 use super::links;
 use crate::digests::{DigestCache, StatKey};
-use crate::store::{Entry, Put, Store, StoreError};
+use crate::store::{Entry, Imported, Put, Store, StoreError};
 
 /// How deep a folder may lie below an output.
 pub const DEPTH_MAX: usize = 256;
@@ -118,6 +118,28 @@ pub fn capture(
     root: &Path,
     declared: &[RelPath],
     store: &dyn Store,
+    digests: Option<&DigestCache>,
+) -> Result<Captured, CaptureError> {
+    capture_into(root, declared, Some(store), digests)
+}
+
+/// The same without storing anything: what the outputs are, for where no store takes them. See
+/// [`super::FolderSource`].
+///
+/// # Errors
+/// See [`CaptureError`].
+pub fn describe(
+    root: &Path,
+    declared: &[RelPath],
+    digests: Option<&DigestCache>,
+) -> Result<Tree, CaptureError> {
+    capture_into(root, declared, None, digests).map(|captured| captured.tree)
+}
+
+fn capture_into(
+    root: &Path,
+    declared: &[RelPath],
+    store: Option<&dyn Store>,
     digests: Option<&DigestCache>,
 ) -> Result<Captured, CaptureError> {
     let root_fd = folder::open_root(root)
@@ -279,7 +301,7 @@ impl Parent<'_> {
 fn import(
     parent: &mut Parent<'_>,
     path: &RelPath,
-    store: &dyn Store,
+    store: Option<&dyn Store>,
     digests: Option<&DigestCache>,
     captured: &mut Captured,
 ) -> Result<Node, CaptureError> {
@@ -299,13 +321,20 @@ fn import(
         StoreError::Peer(source) => CaptureError::Read { path: path.clone(), source },
         source => CaptureError::Store { path: path.clone(), source },
     };
+    let has = |digest| store.map_or(Ok(true), |store| store.has(Entry::blob(digest)));
     if let Some(digest) = digests.and_then(|digests| digests.lookup(&key))
-        && store.has(Entry::blob(digest)).map_err(failed)?
+        && has(digest).map_err(failed)?
     {
         return Ok(Node::File { digest, size: key.size, executable });
     }
     let began_ns = digests.map(|digests| digests.file_system_now_ns(&key));
-    let imported = store.import(&file).map_err(failed)?;
+    let imported = match store {
+        Some(store) => store.import(&file),
+        None => crate::hash::file(&file)
+            .map(|(digest, size)| Imported { digest, size, put: Put::Present })
+            .map_err(StoreError::Peer),
+    };
+    let imported = imported.map_err(failed)?;
     if let (Some(digests), Some(began_ns)) = (digests, began_ns)
         && rustix::fs::fstat(&file).is_ok_and(|after| StatKey::of(&after) == key)
         && imported.size == key.size

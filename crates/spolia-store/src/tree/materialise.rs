@@ -31,7 +31,7 @@ const TRIES_MAX: usize = 20;
 /// How a tree is materialised.
 #[derive(Clone, Copy, Default)]
 pub struct MaterialiseOptions<'o> {
-    /// The folder is the tree's alone: whatever else is in it is removed.
+    /// The folder is the tree's alone: whatever else is in it is removed. Not for the root itself.
     pub exact: bool,
     /// Knows what is right without reading it.
     pub digests: Option<&'o DigestCache>,
@@ -92,6 +92,12 @@ pub enum MaterialiseError {
         /// Where it points, escaped.
         target: String,
     },
+    /// The tree cannot stand on a disk.
+    #[error("the result is not a tree of files: {what}")]
+    NotATree {
+        /// Why.
+        what: String,
+    },
     /// A symlink stands where a folder of the destination has to be.
     #[error("`{path}` is a symlink, which is not followed to write outputs")]
     LinkInTheWay {
@@ -129,7 +135,12 @@ impl MaterialiseError {
 
     /// Whether the stored result is of no use, so that the action has to run: a miss, not a failure.
     pub fn is_miss(&self) -> bool {
-        matches!(self, Self::Gone { .. } | Self::Damaged { .. } | Self::Store { .. } | Self::LinksOut { .. })
+        match self {
+            Self::Gone { .. } | Self::Damaged { .. } | Self::Store { .. } => true,
+            Self::LinksOut { .. } | Self::NotATree { .. } => true,
+            Self::LinkInTheWay { .. } | Self::FolderInTheWay { .. } => false,
+            Self::Raced { .. } | Self::Io { .. } => false,
+        }
     }
 
     /// Whether another process may have changed the destination meanwhile: a folder that was opened, and
@@ -157,21 +168,43 @@ pub fn materialise(
     place: Place<'_>,
     options: MaterialiseOptions<'_>,
 ) -> Result<Materialised, MaterialiseError> {
-    if let Some((path, target)) = links::first_out(tree) {
-        let target = spolia_core::path::escape(target);
-        return Err(MaterialiseError::LinksOut { path: path.clone(), target });
+    check_tree(tree)?;
+    if options.exact && place.at.is_root() {
+        // The stage needs a place beside it that is as trusted.
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is the root itself");
+        return Err(MaterialiseError::io("replace", place.root, source));
     }
     let path = place.at.under(place.root);
     let root = open_root(place.root)?;
     let work = Work { tree, store, path, root, at: place.at, options };
     for tries_left in (0..TRIES_MAX).rev() {
-        let done = if options.exact && !place.at.is_root() { work.exact() } else { work.among_others() };
+        let done = if options.exact { work.exact() } else { work.among_others() };
         match done {
             Err(error) if tries_left > 0 && error.is_race() => {}
             done => return done,
         }
     }
     Err(MaterialiseError::Raced { path: work.path })
+}
+
+/// The tree may come from a store that others write to.
+fn check_tree(tree: &Tree) -> Result<(), MaterialiseError> {
+    tree.check().map_err(|error| MaterialiseError::NotATree { what: error.to_string() })?;
+    for (path, node) in tree.entries() {
+        let unusable = match node {
+            Node::Symlink { target } => target.is_empty() || target.contains(&0),
+            Node::File { .. } | Node::Folder => false,
+        };
+        if unusable || path.is_root() {
+            return Err(MaterialiseError::NotATree { what: format!("`{path}` cannot be made") });
+        }
+    }
+    match links::first_out(tree) {
+        None => Ok(()),
+        Some((path, target)) => {
+            Err(MaterialiseError::LinksOut { path: path.clone(), target: spolia_core::path::escape(target) })
+        }
+    }
 }
 
 fn open_root(path: &Path) -> Result<OwnedFd, MaterialiseError> {
@@ -403,7 +436,7 @@ impl Work<'_> {
             }
             let (above, name) = folder::split(path.as_bytes());
             let Ok(parent) = folder::open_below(dest, above) else { continue };
-            if check(dest, path, node, self.options.digests).is_none() {
+            if check(dest, path.as_bytes(), node, self.options.digests).is_none() {
                 let is_folder = matches!(node, Node::Folder);
                 let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 if rustix::fs::unlinkat(&parent, name, flags).is_ok() {

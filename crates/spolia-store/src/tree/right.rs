@@ -1,14 +1,18 @@
 //! Whether what stands on disk is what a tree says. Reads only what has changed since it was last hashed.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::FileType;
+use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use spolia_core::{Node, RelPath, Tree};
 
 use super::folder;
 use crate::digests::{DigestCache, StatKey};
+
+/// Up to so many entries are looked at by their whole path: that is cheaper than opening the folder.
+const FEW: usize = 3;
 
 /// Where a tree belongs.
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +55,16 @@ impl Wrong {
 /// cache knows the file. With `nothing_else` the folder must hold no other entries, which lists it.
 pub fn is_right(tree: &Tree, place: Place<'_>, digests: &DigestCache, nothing_else: bool) -> bool {
     let path = place.at.under(place.root);
+    if tree.entries().len() <= FEW && !nothing_else {
+        return tree.entries().iter().all(|(below, node)| {
+            check(CWD, below.under(&path).as_os_str().as_bytes(), node, Some(digests)).is_none()
+        });
+    }
     let Ok(dest) = folder::open_root(&path) else { return tree.entries().is_empty() && !nothing_else };
+    let dest = dest.as_fd();
     let all =
-        tree.entries().iter().all(|(path, node)| check(dest.as_fd(), path, node, Some(digests)).is_none());
-    all && (!nothing_else || extras(tree, dest.as_fd()).is_ok_and(|extra| extra.is_empty()))
+        tree.entries().iter().all(|(path, node)| check(dest, path.as_bytes(), node, Some(digests)).is_none());
+    all && (!nothing_else || extras(tree, dest).is_ok_and(|extra| extra.is_empty()))
 }
 
 /// Every entry that is not right, in path order.
@@ -69,18 +79,19 @@ pub(super) fn wrong_below(
     dest: BorrowedFd<'_>,
     digests: Option<&DigestCache>,
 ) -> Vec<(RelPath, Wrong)> {
-    let wrong = |(path, node): &(RelPath, Node)| Some((path.clone(), check(dest, path, node, digests)?));
+    let wrong =
+        |(path, node): &(RelPath, Node)| Some((path.clone(), check(dest, path.as_bytes(), node, digests)?));
     tree.entries().iter().filter_map(wrong).collect()
 }
 
 /// How the entry at `path` below `dest` differs, if it does.
 pub(super) fn check(
     dest: BorrowedFd<'_>,
-    path: &RelPath,
+    path: &[u8],
     node: &Node,
     digests: Option<&DigestCache>,
 ) -> Option<Wrong> {
-    let stat = match folder::look(dest, path.as_bytes()) {
+    let stat = match folder::look(dest, path) {
         Ok(stat) => stat,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Some(Wrong::Missing),
         Err(_) => return Some(Wrong::Unreadable),
@@ -99,7 +110,7 @@ pub(super) fn check(
                 return Some(Wrong::Mode);
             }
             let there = match digests {
-                Some(digests) => digests.digest_at(dest, path.as_bytes(), &key),
+                Some(digests) => digests.digest_at(dest, path, &key),
                 None => hash_below(dest, path),
             };
             match there {
@@ -112,17 +123,17 @@ pub(super) fn check(
             if found != FileType::Symlink {
                 return Some(Wrong::Kind);
             }
-            let there = rustix::fs::readlinkat(dest, path.as_bytes(), Vec::new());
+            let there = rustix::fs::readlinkat(dest, path, Vec::new());
             (!there.is_ok_and(|there| there.as_bytes() == target)).then_some(Wrong::Content)
         }
         Node::Folder => (found != FileType::Directory).then_some(Wrong::Kind),
     }
 }
 
-fn hash_below(dest: BorrowedFd<'_>, path: &RelPath) -> std::io::Result<spolia_core::Digest> {
+fn hash_below(dest: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<spolia_core::Digest> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(dest, path.as_bytes(), flags, Mode::empty())?;
+    let file = rustix::fs::openat(dest, path, flags, Mode::empty())?;
     Ok(crate::hash::file(&file.into())?.0)
 }
 

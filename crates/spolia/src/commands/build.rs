@@ -1,15 +1,18 @@
 //! `spolia build`: the manifest's steps, run or restored.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use spolia_build::build::{Ended, Forced};
+use spolia_build::build::{Ended, Forced, tell_fresh};
 use spolia_build::manifest::{EngineKind, Manifest};
-use spolia_build::{Build, BuildError, GraphError, Options, Session};
+use spolia_build::{Build, BuildError, GraphError, Options, Session, fresh};
+use spolia_core::Digest;
 use spolia_core::event::EventKind;
 use spolia_engine::Cancel;
 use spolia_engine::tools::Surroundings;
-use spolia_store::{DigestCache, JournalWriter, LocalStore, RunId};
+use spolia_store::{DigestCache, JournalWriter, LocalStore, RunId, StatKey};
 
 use crate::cli::{BuildArgs, EngineArg, How};
 use crate::exit::{Exit, Failure};
@@ -21,10 +24,70 @@ use crate::{painter, project};
 
 /// Runs it.
 pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
-    let project = Project::load(settings, shell, args.how.variant.as_deref())?;
-    let store = open_store(settings)?;
+    let began = instant();
     let options = options(args, settings);
-    build(&project.root, &project.manifest, &options, store, settings, shell)
+    if args.dry_run {
+        let project = Project::load(settings, shell, args.how.variant.as_deref())?;
+        return super::look::dry_run(&project, &options, settings, shell);
+    }
+    let (root, name) = project::find(settings)?;
+    let store = open_store(settings)?;
+    let variant = args.how.variant.as_deref();
+    let file = options.may_be_fresh().then(|| fresh_file(&root, &name, variant, &options, &store, settings));
+    if let Some(file) = &file
+        && let Some((summary, steps)) = fresh::check(&root, file, now_us(), &|name| settings.var(name))
+    {
+        return recorded(&root, None, store, settings, shell, |session| {
+            Ok(tell_fresh(session, &options, summary, steps, began))
+        });
+    }
+    let digests = digest_cache(&store, &root);
+    let request = file.and_then(|file| fresh_request(&root, file, &digests));
+    let project = Project::read(root, &name, shell, variant)?;
+    let request = request.filter(|_| project.is_clean);
+    let request = request.map(|request| fresh::Request { manifests: project.files.clone(), ..request });
+    recorded(&project.root, Some(&project.manifest), store, settings, shell, |session| {
+        Build::new(session, &project.manifest, &options, &digests)?.run(request.as_ref())
+    })
+}
+
+/// Where the memory of this very request lies: whatever decides the answer and is no file is in its name.
+fn fresh_file(
+    root: &Path,
+    manifest: &str,
+    variant: Option<&str>,
+    options: &Options,
+    store: &LocalStore,
+    settings: &Settings,
+) -> PathBuf {
+    // Another build of this program may find otherwise.
+    let program = std::fs::metadata("/proc/self/exe").map(|found| StatKey::of_metadata(&found));
+    let request = format!(
+        "{manifest}\0{variant:?}\0{}\0{:?}\0{:?}\0{}\0{:?}\0{:?}\0{:?}",
+        options.identity(),
+        store.dir(),
+        program.ok(),
+        rustix::process::geteuid().as_raw(),
+        settings.search,
+        settings.home,
+        settings.toolchain_env(),
+    );
+    fresh::path(root, &Digest::blake3(request.as_bytes()))
+}
+
+/// The clocks, read before anything else is.
+fn fresh_request(root: &Path, file: PathBuf, digests: &DigestCache) -> Option<fresh::Request> {
+    /// How far the clock of another file system may be behind ours.
+    const ELSEWHERE_NS: i64 = 60_000_000_000;
+    let dev = StatKey::of_metadata(&std::fs::metadata(root).ok()?).dev;
+    let machine_ns = i64::try_from(now_us()).ok()?.checked_mul(1000)?;
+    Some(fresh::Request {
+        file,
+        manifests: Vec::new(),
+        dev,
+        began_ns: digests.clock_ns(dev),
+        elsewhere_ns: machine_ns - ELSEWHERE_NS,
+    })
 }
 
 fn options(args: &BuildArgs, settings: &Settings) -> Options {
@@ -63,23 +126,29 @@ pub(crate) fn how_options(how: &How, settings: &Settings) -> Options {
     }
 }
 
-/// Builds `manifest` in `root`, shows it and records it.
-pub(crate) fn build(
-    root: &std::path::Path,
-    manifest: &Manifest,
-    options: &Options,
+/// Runs `body`, shows what happens and records it. `manifest` tells where steps are defined.
+pub(crate) fn recorded(
+    root: &Path,
+    manifest: Option<&Manifest>,
     store: Arc<LocalStore>,
     settings: &Settings,
     shell: &Shell,
+    body: impl FnOnce(&Session<'_>) -> Result<Ended, BuildError>,
 ) -> Result<Exit, Failure> {
     let cancel = cancel_on_signals()?;
     let run = RunId::new(now_us());
     let journal = store.is_writable().then(|| JournalWriter::new(&store, &run));
-    let recorder = Recorder::new(painter::choose(settings, shell), journal);
-    let ended = with_session(root, store, settings, &cancel, run, &|kind| recorder.take(kind), |session| {
-        let digests = digest_cache(session);
-        Build::new(session, manifest, options, &digests)?.run()
-    });
+    let mut painter = painter::choose(settings, shell);
+    if let Some(manifest) = manifest.filter(|_| settings.github) {
+        painter.locate(definitions(root, manifest, settings));
+    }
+    let recorder = Recorder::new(painter, journal).heed(&cancel);
+    let sink = |kind| recorder.take(kind);
+    let mut ended = with_session(root, Arc::clone(&store), settings, &cancel, run, &sink, body);
+    if let Ok(ended) = &mut ended {
+        let conf = manifest.map(|manifest| &manifest.cache);
+        super::collect::if_due(&store, conf, &mut ended.summary, &sink);
+    }
     let exit = match &ended {
         Ok(ended) => exit_of(ended),
         Err(_) => Exit::Usage,
@@ -90,6 +159,18 @@ pub(crate) fn build(
     recorder.close();
     ended.map_err(|error| failure(&error))?;
     Ok(exit)
+}
+
+/// Where steps are defined, as seen from the repository.
+fn definitions(root: &std::path::Path, manifest: &Manifest, settings: &Settings) -> painter::Definitions {
+    let workspace = settings.github_workspace.as_ref().and_then(|path| path.canonicalize().ok());
+    let place = |step: &spolia_build::manifest::Step| {
+        let file = step.defined.file.under(root);
+        let file =
+            workspace.as_ref().and_then(|workspace| file.strip_prefix(workspace).ok()).unwrap_or(&file);
+        (step.name.clone(), (file.display().to_string(), step.defined.line))
+    };
+    manifest.steps.iter().map(place).collect()
 }
 
 fn exit_of(ended: &Ended) -> Exit {
@@ -135,9 +216,9 @@ pub(crate) fn with_session<T>(
 }
 
 /// The digests of the project's files, with the clock of their file system.
-pub(crate) fn digest_cache(session: &Session<'_>) -> DigestCache {
-    let digests = DigestCache::load(&session.store.digests_file(&session.root));
-    digests.add_clock(&session.root);
+pub(crate) fn digest_cache(store: &LocalStore, root: &Path) -> DigestCache {
+    let digests = DigestCache::load(&store.digests_file(root));
+    digests.add_clock(root);
     digests
 }
 
@@ -182,7 +263,7 @@ pub(crate) fn cancel_on_signals() -> Result<Arc<Cancel>, Failure> {
     Ok(cancel)
 }
 
-/// So that a command which needs the folder only can share the way to it.
-pub(crate) fn root_of(settings: &Settings) -> Result<std::path::PathBuf, Failure> {
-    project::find(settings).map(|(root, _)| root)
+#[expect(clippy::disallowed_methods, reason = "the edge: a build is measured from here")]
+fn instant() -> Instant {
+    Instant::now()
 }

@@ -1,6 +1,16 @@
 //! One file for each command.
 
 mod build;
+mod cache;
+mod collect;
+mod completions;
+mod doctor;
+mod graph;
+mod init;
+mod look;
+mod run;
+mod schema;
+mod why;
 
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
@@ -11,5 +21,16 @@ use crate::shell::Shell;
 pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     match command {
         Command::Build(args) => build::run(&args, settings, shell),
+        Command::Why(args) => why::run(&args, settings, shell),
+        Command::Graph(args) => graph::run(&args, settings, shell),
+        // Whatever a command's own exit codes mean, they are not to be confused with Spolia's.
+        Command::Run(args) => {
+            run::run(&args, settings, shell).map_err(|failure| failure.with_exit(Exit::NotRun))
+        }
+        Command::Cache(args) => cache::run(&args, settings, shell),
+        Command::Doctor(args) => doctor::run(&args, settings, shell),
+        Command::Init(args) => init::run(&args, settings, shell),
+        Command::Schema => schema::run(shell),
+        Command::Completions(args) => completions::run(&args, shell),
     }
 }

@@ -5,17 +5,17 @@ use spolia_core::Event;
 use super::Painter;
 use crate::shell::Shell;
 
-pub(crate) struct Json<'s> {
-    shell: &'s Shell,
+pub(crate) struct Json {
+    shell: Shell,
 }
 
-impl<'s> Json<'s> {
-    pub(crate) fn new(shell: &'s Shell) -> Self {
-        Self { shell }
+impl Json {
+    pub(crate) fn new(shell: &Shell) -> Self {
+        Self { shell: shell.clone() }
     }
 }
 
-impl Painter for Json<'_> {
+impl Painter for Json {
     fn paint(&mut self, event: &Event) {
         self.shell.json_line(event);
     }

@@ -16,6 +16,14 @@ pub(crate) fn duration(us: u64) -> String {
     }
 }
 
+/// A time that is still growing, without digits too fast to read: `0.8 s`, `12.3 s`, `3m 07s`.
+pub(crate) fn elapsed(us: u64) -> String {
+    match us / 1000 {
+        ms @ 0..1000 => format!("0.{} s", ms / 100),
+        _ => duration(us),
+    }
+}
+
 /// `812 B`, `4.0 KiB`, `1.5 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -62,8 +70,8 @@ pub(crate) fn outcome(outcome: &StepOutcome) -> (Tone, &'static str, String) {
     }
 }
 
-/// The last line of a build.
-pub(crate) fn summary(summary: &Summary) -> String {
+/// `3 ran, 1 restored, 8 up to date`; empty where nothing has ended.
+pub(crate) fn counts(summary: &Summary) -> String {
     let mut parts = Vec::new();
     let mut part = |count: u64, word: &str| {
         if count > 0 {
@@ -75,10 +83,25 @@ pub(crate) fn summary(summary: &Summary) -> String {
     part(summary.up_to_date, "up to date");
     part(summary.failed, "failed");
     part(summary.skipped, "skipped");
-    if parts.is_empty() {
-        parts.push("nothing to do".to_owned());
+    parts.join(", ")
+}
+
+/// The tone and verb of a build's last line.
+pub(crate) fn ending(summary: &Summary, exit_code: i32) -> (Tone, &'static str) {
+    match exit_code {
+        0 => (Tone::Good, "built"),
+        130 => (Tone::Warning, "stopped"),
+        _ if summary.failed > 0 => (Tone::Error, "failed"),
+        _ => (Tone::Error, "ended"),
     }
-    let mut text = parts.join(", ");
+}
+
+/// The last line of a build.
+pub(crate) fn summary(summary: &Summary) -> String {
+    let mut text = counts(summary);
+    if text.is_empty() {
+        text.push_str("nothing to do");
+    }
     if let Some(wall) = summary.wall_us {
         text.push_str(&format!(" in {}", duration(wall)));
     }
@@ -102,9 +125,27 @@ mod tests {
         assert_eq!(duration(4_210_000), "4.2 s");
         assert_eq!(duration(187_000_000), "3m 07s");
         assert_eq!(duration(7_500_000_000), "2h 05m");
+        assert_eq!(elapsed(83_000), "0.0 s");
+        assert_eq!(elapsed(999_999), "0.9 s");
+        assert_eq!(elapsed(12_345_678), "12.3 s");
+        assert_eq!(elapsed(187_000_000), "3m 07s");
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(4096), "4.0 KiB");
         assert_eq!(size(1_610_612_736), "1.5 GiB");
-        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        assert_eq!(size(u64::MAX), "16383.9 PiB");
+    }
+
+    #[test]
+    fn a_summary_says_what_was_observed() {
+        let mut all = Summary { ran: 1, up_to_date: 3, ..Summary::default() };
+        assert_eq!(summary(&all), "1 ran, 3 up to date");
+        all.wall_us = Some(2_500_000);
+        all.saved_us = Some(187_000_000);
+        all.restored_bytes = 4096;
+        assert_eq!(
+            summary(&all),
+            "1 ran, 3 up to date in 2.5 s; 4.0 KiB restored; 3m 07s of step time saved"
+        );
+        assert_eq!(summary(&Summary::default()), "nothing to do");
     }
 }

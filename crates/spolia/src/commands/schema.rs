@@ -1,0 +1,19 @@
+//! `spolia schema`: the manifest's JSON Schema, made from the parser's own table of keys.
+
+use spolia_build::manifest;
+
+use crate::exit::{Exit, Failure};
+use crate::shell::Shell;
+
+/// Runs it. With `--json` it is one line.
+pub(crate) fn run(shell: &Shell) -> Result<Exit, Failure> {
+    let schema = manifest::schema();
+    if shell.is_json() {
+        shell.json_line(&schema);
+    } else {
+        let text = serde_json::to_string_pretty(&schema)
+            .map_err(|error| Failure::new(Exit::Internal, format!("cannot write the schema: {error}")))?;
+        shell.out(&format!("{text}\n"));
+    }
+    Ok(Exit::Success)
+}

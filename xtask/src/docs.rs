@@ -1,0 +1,137 @@
+//! `cargo xtask docs`: the reference pages that are made from the program itself. With `--check` it only says
+//! whether they are still true.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::run::{self, Done};
+
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["build"],
+    &["why"],
+    &["graph"],
+    &["run"],
+    &["init"],
+    &["cache"],
+    &["cache", "ls"],
+    &["cache", "verify"],
+    &["cache", "gc"],
+    &["cache", "clear"],
+    &["doctor"],
+    &["schema"],
+    &["completions"],
+];
+
+/// Writes the pages, or with `--check` compares them.
+pub(crate) fn run(args: &[String]) -> Done {
+    let check = args.iter().any(|arg| arg == "--check");
+    run::cargo(&["build", "--quiet", "--package", "spolia"])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
+    let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
+    let spolia = target.join("debug/spolia");
+    let folder = run::root()?.join("docs/reference");
+    page(&folder.join("cli.md"), &cli(&spolia)?, check)?;
+    page(&folder.join("manifest.md"), &manifest(&spolia)?, check)
+}
+
+fn page(path: &Path, text: &str, check: bool) -> Done {
+    if !check {
+        return std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+    }
+    if std::fs::read_to_string(path).is_ok_and(|known| known == text) {
+        return Ok(());
+    }
+    Err(format!("`{}` is not what the program says now; `cargo xtask docs` writes it", path.display()))
+}
+
+fn cli(spolia: &Path) -> Done<String> {
+    let mut text = "# Command line\n\nMade by `cargo xtask docs` from the program's own help.\n".to_owned();
+    for words in COMMANDS {
+        let mut command = Command::new(spolia);
+        command.args(*words).arg("--help").env("COLUMNS", "100");
+        let help = run::output(&mut command)?;
+        // What every command takes is said once.
+        let help = if words.is_empty() { help } else { without_globals(&help) };
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        text.push_str(&format!(
+            "\n## spolia {}\n\n```text\n{}\n```\n",
+            words.join(" "),
+            lines.join("\n").trim_end()
+        ));
+    }
+    Ok(text.replace("## spolia \n", "## spolia\n"))
+}
+
+/// The help without the options that `spolia --help` lists.
+fn without_globals(help: &str) -> String {
+    const GLOBAL: &[&str] = &[
+        "--directory",
+        "--manifest",
+        "--cache-dir",
+        "--json",
+        "--quiet",
+        "--verbose",
+        "--color",
+        "--progress",
+    ];
+    let mut kept = Vec::new();
+    let mut skipping = false;
+    for line in help.lines() {
+        let is_option = line.trim_start().starts_with('-') && line.starts_with("  ");
+        if is_option {
+            skipping = GLOBAL.iter().any(|name| line.contains(name));
+        } else if !line.starts_with(' ') && !line.is_empty() {
+            skipping = false;
+        }
+        if !skipping {
+            kept.push(line);
+        }
+    }
+    kept.join("\n")
+}
+
+fn manifest(spolia: &Path) -> Done<String> {
+    let schema = run::output(Command::new(spolia).arg("schema"))?;
+    let schema: Value = serde_json::from_str(&schema).map_err(|error| error.to_string())?;
+    let mut text = "# spolia.toml\n\nMade by `cargo xtask docs` from `spolia schema`, which is made from the parser's own table \
+                    of keys.\nWhat they mean together is in the [guide](../guide/index.md) and in \
+                    [ARCHITECTURE.md](../../ARCHITECTURE.md).\n"
+        .to_owned();
+    section("", &schema, &mut text);
+    Ok(text)
+}
+
+/// One table for an object's keys, then one for each object below it.
+fn section(name: &str, object: &Value, text: &mut String) {
+    let mut below = Vec::new();
+    let empty = serde_json::Map::new();
+    let keys = object["properties"].as_object().unwrap_or(&empty);
+    if !keys.is_empty() {
+        text.push_str(&format!(
+            "\n## {}\n\n| key | is |\n|---|---|\n",
+            if name.is_empty() { "Top level" } else { name }
+        ));
+    }
+    for (key, value) in keys {
+        let says = value["description"].as_str().unwrap_or_default().replace('|', "\\|").replace('\n', " ");
+        text.push_str(&format!("| `{key}` | {says} |\n"));
+        let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+        below.push((path.clone(), value));
+        for kind in ["additionalProperties", "items"] {
+            if value[kind].is_object() {
+                let shown = if kind == "items" { path.clone() } else { format!("{path}.NAME") };
+                below.push((shown, &value[kind]));
+            }
+        }
+    }
+    // Overrides repeat the keys of a step.
+    below.retain(|(path, value)| value["properties"].is_object() && !path.contains(".platform.NAME"));
+    for (path, value) in below {
+        if !(path.starts_with("variant.NAME.steps")) {
+            section(&path, value, text);
+        }
+    }
+}
