@@ -22,7 +22,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask TASK
 
-  test         format, lints, docs, tidy, and all tests; as root also as an ordinary user
+  test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
+               or a part of that: lint, tests, ordinary
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     let task = args.next();
     let rest: Vec<String> = args.collect();
     let done = match task.as_deref() {
-        Some("test") => test::all(),
+        Some("test") => test::run(&rest),
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),

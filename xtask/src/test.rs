@@ -13,20 +13,41 @@ const ORDINARY_USER: &str = "65534";
 /// Crates whose tests are run a second time as an ordinary user: what they do depends on rights.
 const RIGHTS_MATTER: &[&str] = &["spolia-store", "spolia-engine", "spolia-build", "spolia"];
 
-/// Everything.
-pub(crate) fn all() -> Done {
+/// Everything, or one part of it: `lint`, `tests` or `ordinary`.
+pub(crate) fn run(args: &[String]) -> Done {
     install()?;
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {
+            lint()?;
+            tests()?;
+            ordinary()
+        }
+        ["lint"] => lint(),
+        ["tests"] => tests(),
+        ["ordinary"] => ordinary(),
+        other => {
+            Err(format!("`test` takes `lint`, `tests`, `ordinary` or nothing, not `{}`", other.join(" ")))
+        }
+    }
+}
+
+fn lint() -> Done {
     run::cargo(&["fmt", "--all", "--check"])?;
     tidy::check()?;
     run::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     documents()?;
-    docs::run(&["--check".to_owned()])?;
-    run::cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    docs::run(&["--check".to_owned()])
+}
+
+fn tests() -> Done {
+    run::cargo(&["test", "--workspace", "--no-fail-fast"])
+}
+
+fn ordinary() -> Done {
     if run::is_root() {
-        as_ordinary_user()?;
-    } else {
-        println!("not root: the tests above ran as an ordinary user; root's half was not run");
+        return as_ordinary_user();
     }
+    println!("not root: the tests ran as an ordinary user; root's half was not run");
     Ok(())
 }
 

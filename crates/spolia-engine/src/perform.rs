@@ -3,7 +3,7 @@
 //! A failed action is never stored. A result is stored after its blobs, and only if everything it was made
 //! from is known: no undeclared file was looked for, no input changed meanwhile, every look-up was seen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -288,8 +288,8 @@ impl Engine {
     /// Reads the blobs of these outputs that the store has: a damaged one goes when it is read.
     fn drop_damaged(&self, out: &Path, declared: &[RelPath]) {
         // What is wrong with the outputs, the capture that follows will say.
-        let Ok(captured) = spolia_store::capture(out, declared, &Unstored, None) else { return };
-        for (_, digest, _) in captured.tree.files() {
+        let Ok(tree) = spolia_store::tree::describe(out, declared, None) else { return };
+        for (_, digest, _) in tree.files() {
             let _damaged_or_gone = self.store.get(Entry::blob(digest), &mut std::io::sink());
         }
     }
