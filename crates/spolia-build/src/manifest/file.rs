@@ -167,7 +167,7 @@ impl FileReader<'_, '_> {
         let mut pools = Vec::new();
         for Entry { key, value } in table.into_entries() {
             let good = check_name("a pool", &key, problems);
-            let count = as_int(&format!("pool `{}`", key.value), value, 1..=POOL_MAX, problems);
+            let count = as_int(format_args!("pool `{}`", key.value), value, 1..=POOL_MAX, problems);
             if good {
                 // With a wrong size it still has a name: steps in it are not wrong too.
                 pools.push((key.map(|key| key.into_owned()), count.map_or(1, |count| count.value)));
