@@ -135,7 +135,16 @@ impl LocalStore {
     fn read_format(&self) -> Result<Option<bool>, StoreError> {
         let path = self.layout.format();
         let mut text = [0u8; 256];
-        let length = match File::open(&path).and_then(|mut file| file.read(&mut text)) {
+        let opened = File::open(&path).or_else(|error| {
+            // Somebody took our own right to read it away: put it back. If it is not ours, that fails.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;
+            if !is_refused || std::fs::set_permissions(&path, mode).is_err() {
+                return Err(error);
+            }
+            File::open(&path)
+        });
+        let length = match opened.and_then(|mut file| file.read(&mut text)) {
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(io("read", &path, source)),
