@@ -1,5 +1,8 @@
 //! How long a manifest of 1000 steps takes to parse and check: `cargo run --release -p spolia-build
 //! --example parse_speed [STEPS]`. Prints the bytes and the CPU time of the fastest of 20 rounds.
+//!
+//! 2026-11-21, two cores shared with other work: 1000 steps, 218 kB: 8.2 CPU-ms, more than half of it in the
+//! TOML parser.
 
 use std::io;
 

@@ -213,7 +213,7 @@ fn output_place(id: &StepId, body: &StepBody, manifest: &Manifest) -> Result<Out
     };
     let vars = manifest.vars(&id.platform, &Platform::host());
     let text = crate::keying::expand_platform(to, &id.platform, &vars);
-    let at = body.folder.join(&RelPath::new(text).map_err(bad)?);
+    let at = RelPath::new(text).map_err(bad)?;
     Ok(OutputPlace { at, exact: false })
 }
 

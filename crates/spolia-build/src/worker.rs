@@ -463,6 +463,7 @@ impl<'b> Workplace<'b> {
             held.lock = Some(lock.ok_or("it was stopped while another build used its folder")?);
             let scratch = self.scratch.join("scratch");
             if scratch.exists() {
+                // A build was killed here, and its command may still be writing.
                 spolia_engine::host::end_left_overs(&scratch);
             }
         }

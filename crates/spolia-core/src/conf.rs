@@ -4,6 +4,7 @@
 //! out. What is left in a table when its reader is done is unknown, and said so with a near name.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -33,6 +34,13 @@ impl Span {
     fn new(file: u32, range: Range<usize>) -> Self {
         let cut = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self { file, start: cut(range.start), end: cut(range.end) }
+    }
+
+    /// The bytes `part` of a string written here whose content begins at `start`; all of it for `None`.
+    pub fn part(self, start: Option<u32>, part: Range<usize>) -> Self {
+        let Some(start) = start else { return self };
+        let start = start as usize;
+        Self::new(self.file, start + part.start..start + part.end)
     }
 
     /// The bytes.
@@ -219,23 +227,16 @@ impl Problems {
         Mark { kept: self.kept.len(), left_out: self.left_out, errors: self.errors }
     }
 
-    /// The place of `part` (bytes of `text`) inside the string written at `span`; the whole string
-    /// where escapes hide it.
-    pub fn inside(&self, span: Span, text: &str, part: Range<usize>) -> Span {
-        let Some(raw) = self.sources.get(span.file as usize).and_then(|s| s.text().get(span.range())) else {
-            return span;
-        };
-        let quote =
-            ["'''", "\"\"\"", "'", "\""].into_iter().find(|quote| raw.starts_with(quote)).unwrap_or("");
+    /// Where the content of the string written at `span` begins; `None` where escapes hide it. With it
+    /// the place of a part is known: see [`Span::part`].
+    pub fn content_start(&self, span: Span, text: &str) -> Option<u32> {
+        let raw = self.sources.get(span.file as usize)?.text().get(span.range())?;
+        let quote = ["'''", "\"\"\"", "'", "\""].into_iter().find(|quote| raw.starts_with(quote))?;
         let body = &raw[quote.len()..];
         let line_end = ["\r\n", "\n"].into_iter().find(|end| quote.len() == 3 && body.starts_with(end));
         let skip = line_end.map_or(0, str::len);
-        let start = span.start as usize + quote.len() + skip;
-        if body[skip..].starts_with(text) {
-            Span::new(span.file, start + part.start..start + part.end)
-        } else {
-            span
-        }
+        let start = span.start + u32::try_from(quote.len() + skip).ok()?;
+        body[skip..].starts_with(text).then_some(start)
     }
 
     /// All that was found, in the order of files and places, the same thing once: `Problem →
@@ -344,16 +345,16 @@ impl<'a> Table<'a> {
 
     /// Takes a string.
     pub fn take_str(&mut self, key: &str, problems: &mut Problems) -> Option<Text<'a>> {
-        as_str(&format_key(key), self.take(key)?.value, problems)
+        as_str(format_args!("`{key}`"), self.take(key)?.value, problems)
     }
 
     /// Takes a list of strings.
     pub fn take_list(&mut self, key: &str, problems: &mut Problems) -> Option<Spanned<Vec<Text<'a>>>> {
         let Entry { value, .. } = self.take(key)?;
         let span = value.span;
-        let items = as_array(&format_key(key), "a list of strings", value, problems)?;
-        let item = format!("an item of `{key}`");
-        let texts = items.into_iter().filter_map(|value| as_str(&item, value, problems)).collect();
+        let items = as_array(format_args!("`{key}`"), "a list of strings", value, problems)?;
+        let item = |value| as_str(format_args!("an item of `{key}`"), value, problems);
+        let texts = items.into_iter().filter_map(item).collect();
         Some(Spanned::new(texts, span))
     }
 
@@ -362,7 +363,7 @@ impl<'a> Table<'a> {
         let Entry { value, .. } = self.take(key)?;
         match value.value {
             Value::Boolean(flag) => Some(Spanned::new(flag, value.span)),
-            _ => expected(&format_key(key), "`true` or `false`", &value, problems),
+            _ => expected(format_args!("`{key}`"), "`true` or `false`", &value, problems),
         }
     }
 
@@ -374,12 +375,12 @@ impl<'a> Table<'a> {
         problems: &mut Problems,
     ) -> Option<Spanned<u32>> {
         let Entry { value, .. } = self.take(key)?;
-        as_int(&format_key(key), value, range, problems)
+        as_int(format_args!("`{key}`"), value, range, problems)
     }
 
     /// Takes a table.
     pub fn take_table(&mut self, key: &str, problems: &mut Problems) -> Option<Table<'a>> {
-        as_table(&format_key(key), self.take(key)?.value, problems)
+        as_table(format_args!("`{key}`"), self.take(key)?.value, problems)
     }
 
     /// Takes a duration (see [`parse_duration`]), ms.
@@ -423,7 +424,7 @@ impl<'a> Table<'a> {
 
     /// Says of everything left that it is unknown. `place` is what the table is, as in "`x` is not a
     /// key of PLACE"; `allowed` are the keys it may have.
-    pub fn finish(self, place: &str, allowed: &[&str], problems: &mut Problems) {
+    pub fn finish(self, place: impl fmt::Display, allowed: &[&str], problems: &mut Problems) {
         for entry in self.entries {
             let key = &entry.key.value;
             let message = format!("`{key}` is not a key of {place}");
@@ -436,12 +437,12 @@ impl<'a> Table<'a> {
     }
 }
 
-fn format_key(key: &str) -> String {
-    format!("`{key}`")
-}
-
 /// A string, or a problem that names `what`.
-pub fn as_str<'a>(what: &str, value: Spanned<Value<'a>>, problems: &mut Problems) -> Option<Text<'a>> {
+pub fn as_str<'a>(
+    what: impl fmt::Display,
+    value: Spanned<Value<'a>>,
+    problems: &mut Problems,
+) -> Option<Text<'a>> {
     match value.value {
         Value::String(text) => Some(Spanned::new(text, value.span)),
         _ => expected(what, "a string", &value, problems),
@@ -450,7 +451,7 @@ pub fn as_str<'a>(what: &str, value: Spanned<Value<'a>>, problems: &mut Problems
 
 /// A list, or a problem.
 pub fn as_array<'a>(
-    what: &str,
+    what: impl fmt::Display,
     wanted: &str,
     value: Spanned<Value<'a>>,
     problems: &mut Problems,
@@ -462,7 +463,11 @@ pub fn as_array<'a>(
 }
 
 /// A table, or a problem.
-pub fn as_table<'a>(what: &str, value: Spanned<Value<'a>>, problems: &mut Problems) -> Option<Table<'a>> {
+pub fn as_table<'a>(
+    what: impl fmt::Display,
+    value: Spanned<Value<'a>>,
+    problems: &mut Problems,
+) -> Option<Table<'a>> {
     match value.value {
         Value::Table(table) => Some(table),
         _ => expected(what, "a table", &value, problems),
@@ -471,7 +476,7 @@ pub fn as_table<'a>(what: &str, value: Spanned<Value<'a>>, problems: &mut Proble
 
 /// An integer within `range`, or a problem.
 pub fn as_int(
-    what: &str,
+    what: impl fmt::Display,
     value: Spanned<Value<'_>>,
     range: std::ops::RangeInclusive<u32>,
     problems: &mut Problems,
@@ -489,7 +494,7 @@ pub fn as_int(
 
 /// Says that `what` must be `wanted`, and gives nothing.
 pub fn expected<T>(
-    what: &str,
+    what: impl fmt::Display,
     wanted: &str,
     found: &Spanned<Value<'_>>,
     problems: &mut Problems,
@@ -735,13 +740,13 @@ error: not valid TOML: unclosed table, expected `]`
         for text in cases {
             let (span, _) = check(text, |table, problems| {
                 let value = table.take_str("k", problems).unwrap();
-                problems.inside(value.span, &value.value, 2..6)
+                value.span.part(problems.content_start(value.span, &value.value), 2..6)
             });
             assert_eq!(&text[span.range()], "${x}", "{text}");
         }
         let (whole, _) = check("k = \"a\\u0062${x}\"", |table, problems| {
             let value = table.take_str("k", problems).unwrap();
-            (problems.inside(value.span, &value.value, 2..6), value.span)
+            (value.span.part(problems.content_start(value.span, &value.value), 2..6), value.span)
         });
         assert_eq!(whole.0, whole.1);
     }

@@ -12,6 +12,7 @@
 //! hint: a step named `build_lib` exists
 //! ```
 
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -86,15 +87,21 @@ pub struct Source {
     /// Its file, relative to the project's root.
     pub file: RelPath,
     text: String,
-    starts: Vec<usize>,
+    /// Found when a place is first asked for: most texts have no mistake in them.
+    starts: OnceCell<Vec<usize>>,
 }
 
 impl Source {
-    /// Reads `text` once to find its lines.
+    /// `text` as the content of `file`.
     pub fn new(file: RelPath, text: String) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Self { file, text, starts }
+        Self { file, text, starts: OnceCell::new() }
+    }
+
+    fn starts(&self) -> &[usize] {
+        self.starts.get_or_init(|| {
+            let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect()
+        })
     }
 
     /// The text.
@@ -106,14 +113,9 @@ impl Source {
     pub fn position(&self, at: usize) -> Position {
         let at = self.floor(at);
         let line = self.line_at(at);
-        let column = self.text[self.starts[line]..at].chars().count();
+        let column = self.text[self.starts()[line]..at].chars().count();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
         Position { line: count(line), column: count(column) }
-    }
-
-    /// The line of byte `at`, from 1.
-    pub fn line(&self, at: usize) -> u32 {
-        u32::try_from(self.line_at(at)).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// The label for `span` of this text.
@@ -133,12 +135,12 @@ impl Source {
     }
 
     fn line_at(&self, at: usize) -> usize {
-        self.starts.partition_point(|start| *start <= at).saturating_sub(1)
+        self.starts().partition_point(|start| *start <= at).saturating_sub(1)
     }
 
     fn line_text(&self, index: usize) -> &str {
-        let end = self.starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
-        let line = &self.text[self.starts[index]..end];
+        let end = self.starts().get(index + 1).map_or(self.text.len(), |next| next - 1);
+        let line = &self.text[self.starts()[index]..end];
         line.strip_suffix('\r').unwrap_or(line)
     }
 

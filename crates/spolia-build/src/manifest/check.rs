@@ -1,6 +1,6 @@
 //! What each step must be on each platform: complete, and using only what is there. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use spolia_core::Platform;
 use spolia_core::conf::{Problem, Problems, and_list};
@@ -12,7 +12,14 @@ use super::publish::check_publishing;
 use super::step::{Name, Use};
 
 /// `${platform.KEY}` of every platform.
-pub(crate) type Vars = HashMap<Platform, BTreeMap<String, String>>;
+pub(crate) struct Vars(Vec<(Platform, BTreeMap<String, String>)>);
+
+impl Vars {
+    /// Those of `platform`; there are few platforms, so looking through them is quickest.
+    pub(crate) fn of(&self, platform: &Platform) -> Option<&BTreeMap<String, String>> {
+        self.0.iter().find(|(one, _)| one == platform).map(|(_, vars)| vars)
+    }
+}
 
 /// Says everything that is wrong with the steps.
 pub(crate) fn check(project: &Project<'_>, plan: &Plan<'_>, problems: &mut Problems) {
@@ -30,14 +37,14 @@ pub(crate) fn check(project: &Project<'_>, plan: &Plan<'_>, problems: &mut Probl
 
 fn all_vars(project: &Project<'_>) -> Vars {
     let all = project.platforms.iter().chain(std::iter::once(&Platform::Any));
-    all.map(|platform| {
+    let vars = all.map(|platform| {
         let mut vars = platform.default_vars(&project.host);
         if let Some(own) = project.platform_vars.get(platform) {
             vars.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
         (platform.clone(), vars)
-    })
-    .collect()
+    });
+    Vars(vars.collect())
 }
 
 /// An override for a platform that the step is never built for has no effect.
@@ -123,17 +130,31 @@ impl OnePlatform<'_, '_> {
         }
     }
 
+    /// What is wrong with a name is said where it is used first.
     fn uses(&self, vars: &Vars, problems: &mut Problems) {
+        let mut told: HashSet<(bool, &str)> = HashSet::new();
         for one in self.group.uses() {
-            match one {
-                Use::Var(key) => self.var(key, vars, problems),
-                Use::Step(name) => self.step_used(name, problems),
+            let (is_var, name) = match one {
+                Use::Var(key) => (true, key),
+                Use::Step(name) => (false, name),
+            };
+            if !told.is_empty() && told.contains(&(is_var, name.value.as_str())) {
+                continue;
+            }
+            let before = problems.error_count();
+            if is_var {
+                self.var(name, vars, problems)
+            } else {
+                self.step_used(name, problems)
+            }
+            if problems.error_count() > before {
+                told.insert((is_var, &name.value));
             }
         }
     }
 
     fn var(&self, key: &Name, vars: &Vars, problems: &mut Problems) {
-        let of = |platform: &Platform| vars.get(platform);
+        let of = |platform: &Platform| vars.of(platform);
         let lacking: Vec<&Platform> = self
             .step
             .platforms_of(self.at)

@@ -1,6 +1,10 @@
 //! Every key a manifest may have, once: the parser takes its lists of keys from here, and the JSON
 //! Schema is made from it. Pure data.
 
+use std::fmt;
+
+use spolia_core::conf::{Problems, Table};
+
 /// A table with fixed keys.
 pub(crate) struct Object {
     /// Its keys.
@@ -10,6 +14,13 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// Says of what is left in `table` that it is unknown.
+    pub(crate) fn finish(&self, place: impl fmt::Display, table: Table<'_>, problems: &mut Problems) {
+        if !table.is_empty() {
+            table.finish(place, &self.keys(), problems);
+        }
+    }
+
     /// The keys, for messages.
     pub(crate) fn keys(&self) -> Vec<&'static str> {
         self.fields.iter().map(|field| field.key).collect()

@@ -63,7 +63,7 @@ pub(crate) fn read(
     let table = parse(number, source.text(), problems);
     let sound = problems.error_count() == before;
     let mark = problems.mark();
-    let file = FileReader { source, reader: Reader { folder, problems } }.file(table, role);
+    let file = FileReader { source, reader: Reader { folder, problems }, counted: (0, 1) }.file(table, role);
     if !sound {
         problems.rewind(mark);
     }
@@ -73,6 +73,8 @@ pub(crate) fn read(
 struct FileReader<'s, 'p> {
     source: &'s Source,
     reader: Reader<'p>,
+    /// A byte of the text, and the line it is on.
+    counted: (usize, u32),
 }
 
 impl FileReader<'_, '_> {
@@ -165,7 +167,7 @@ impl FileReader<'_, '_> {
         let mut pools = Vec::new();
         for Entry { key, value } in table.into_entries() {
             let good = check_name("a pool", &key, problems);
-            let count = as_int(&format!("pool `{}`", key.value), value, 1..=POOL_MAX, problems);
+            let count = as_int(format_args!("pool `{}`", key.value), value, 1..=POOL_MAX, problems);
             if good {
                 // With a wrong size it still has a name: steps in it are not wrong too.
                 pools.push((key.map(|key| key.into_owned()), count.map_or(1, |count| count.value)));
@@ -179,16 +181,21 @@ impl FileReader<'_, '_> {
         let entries = table.into_entries();
         let mut steps = Vec::with_capacity(entries.len());
         for Entry { key, value } in entries {
-            let what = format!("step `{}`", key.value);
-            let Some(inner) = as_table(&what, value, self.reader.problems) else { continue };
+            let inner = as_table(format_args!("step `{}`", key.value), value, self.reader.problems);
+            let Some(inner) = inner else { continue };
             let line = self.line(key.span);
             steps.push(self.reader.step(key, line, inner));
         }
         steps
     }
 
-    fn line(&self, span: Span) -> u32 {
-        self.source.line(span.range().start)
+    /// The line `span` starts on. Asked in the order of the file, so each byte is looked at once.
+    fn line(&mut self, span: Span) -> u32 {
+        let at = span.range().start.max(self.counted.0);
+        let between = self.source.text().as_bytes().get(self.counted.0..at).unwrap_or_default();
+        let lines = between.iter().filter(|byte| **byte == b'\n').count();
+        self.counted = (at, self.counted.1.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)));
+        self.counted.1
     }
 
     fn variants(&mut self, table: &mut Table<'_>) -> Vec<RawVariant> {

@@ -1,4 +1,4 @@
-//! `Project → Plan → Manifest`: each step on each platform, with the variant and the platform's
+//! `Project → Plan → Step`: each step on each platform, with the variant and the platform's
 //! overrides laid over it. Pure.
 //!
 //! | layer, later over earlier | `env` | every other field |
@@ -8,17 +8,17 @@
 //! | the variant's override of the step | merged | replaced |
 //! | the platform's override of the step | merged | replaced |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use spolia_core::Platform;
 use spolia_core::action::Output;
 use spolia_core::conf::{Problems, Spanned};
 use spolia_core::glob::PatternList;
+use spolia_core::{Platform, RelPath};
 
-use super::model::{Defined, Manifest, Run, Source, Step, StepBody};
+use super::model::{Defined, Run, Source, Step, StepBody};
 use super::names::Project;
-use super::step::{Fields, Name, Platforms, RawStep, Use};
+use super::step::{Fields, Inputs, Name, Platforms, RawStep, Use, Uses};
 
 /// All steps on their platforms, in the order of [`Project::steps`].
 pub(crate) struct Plan<'r> {
@@ -29,7 +29,7 @@ pub(crate) struct Plan<'r> {
 pub(crate) struct PlannedStep<'r> {
     pub(crate) raw: &'r RawStep,
     /// The platforms it is built for, each with the index of its group.
-    pub(crate) platforms: Vec<(Platform, usize)>,
+    pub(crate) platforms: Vec<(&'r Platform, usize)>,
     /// Platforms with the same layers.
     pub(crate) groups: Vec<Group<'r>>,
 }
@@ -46,19 +46,44 @@ impl<'r> Plan<'r> {
         Self { steps: project.steps.iter().map(plan).collect() }
     }
 
-    /// What was checked, as plain data.
-    pub(crate) fn into_manifest(self, project: &Project<'_>, problems: &Problems) -> Manifest {
-        let steps: Vec<Step> = self.steps.iter().map(|step| step.to_step(problems)).collect();
-        let by_name: HashMap<String, usize> =
-            steps.iter().enumerate().map(|(at, step)| (step.name.clone(), at)).collect();
-        Manifest {
-            name: project.name.cloned(),
-            platforms: project.platforms.clone(),
-            platform_vars: project.platform_vars.clone(),
-            pools: project.pools.clone(),
-            steps,
-            cache: project.cache.clone(),
-            by_name,
+    /// What is left when the files are taken apart.
+    pub(crate) fn into_shapes(self) -> Vec<Shape> {
+        self.steps.into_iter().map(PlannedStep::into_shape).collect()
+    }
+}
+
+/// A step's platforms, each with its group, and the fields of each group: `None` for those of the step
+/// as it was written.
+pub(crate) struct Shape {
+    platforms: Vec<(Platform, usize)>,
+    groups: Vec<Option<Fields>>,
+}
+
+/// The checked steps as plain data; `shapes` in the same order.
+pub(crate) fn assemble(
+    steps: impl Iterator<Item = RawStep>,
+    shapes: Vec<Shape>,
+    problems: &Problems,
+) -> Vec<Step> {
+    steps.zip(shapes).map(|(step, shape)| shape.into_step(step, problems)).collect()
+}
+
+impl Shape {
+    fn into_step(self, raw: RawStep, problems: &Problems) -> Step {
+        let RawStep { name, folder, line, fields, .. } = raw;
+        let mut written = Some(fields);
+        let mut body = |group: Option<Fields>| {
+            let fields = group.or_else(|| written.take());
+            fields.and_then(|fields| fields.into_body(&folder)).map(Arc::new)
+        };
+        let bodies: Vec<Option<Arc<StepBody>>> = self.groups.into_iter().map(&mut body).collect();
+        let on = |(platform, group): (Platform, usize)| Some((platform, bodies[group].clone()?));
+        let source = problems.sources().get(name.span.file as usize);
+        let file = source.map_or_else(RelPath::root, |source| source.file.clone());
+        Step {
+            name: name.value,
+            defined: Defined { file, line },
+            bodies: self.platforms.into_iter().filter_map(on).collect(),
         }
     }
 }
@@ -72,7 +97,7 @@ impl<'r> PlannedStep<'r> {
         let mut plain: Option<usize> = None;
         let mut platforms = Vec::new();
         for platform in platforms_of(raw, project) {
-            let own = raw.overrides.iter().find(|(one, _)| one.value == platform).map(|(_, fields)| fields);
+            let own = raw.overrides.iter().find(|(one, _)| one.value == *platform).map(|(_, fields)| fields);
             let group = match (own, plain) {
                 (None, Some(group)) => group,
                 (None, None) => {
@@ -92,35 +117,42 @@ impl<'r> PlannedStep<'r> {
 
     /// The platforms of group `at`.
     pub(crate) fn platforms_of(&self, at: usize) -> impl Iterator<Item = &Platform> {
-        self.platforms.iter().filter(move |(_, group)| *group == at).map(|(platform, _)| platform)
+        self.platforms.iter().filter(move |(_, group)| *group == at).map(|(platform, _)| *platform)
     }
 
     /// The platform on which it serves a step on `platform`: that one, or `any`.
     pub(crate) fn serving(&self, platform: &Platform) -> Option<usize> {
-        let at = |wanted: &Platform| self.platforms.iter().position(|(one, _)| one == wanted);
+        let at = |wanted: &Platform| self.platforms.iter().position(|(one, _)| *one == wanted);
         at(platform).or_else(|| at(&Platform::Any))
     }
 
-    fn to_step(&self, problems: &Problems) -> Step {
-        let bodies: Vec<Option<Arc<StepBody>>> =
-            self.groups.iter().map(|group| group.body(self.raw).map(Arc::new)).collect();
-        let body = |(platform, group): &(Platform, usize)| Some((platform.clone(), bodies[*group].clone()?));
-        let (file, line) = Project::place(self.raw, problems);
-        Step {
-            name: self.raw.name.value.clone(),
-            defined: Defined { file, line },
-            bodies: self.platforms.iter().filter_map(body).collect(),
+    fn into_shape(self) -> Shape {
+        let mut plain = true;
+        let fields = |group: Group<'_>| {
+            // Only one group is without a layer of its own: the first of them takes the fields as they are.
+            let as_written = group.layers.len() == 1 && std::mem::take(&mut plain);
+            (!as_written).then(|| group.merged())
+        };
+        Shape {
+            groups: self.groups.into_iter().map(fields).collect(),
+            platforms: self
+                .platforms
+                .into_iter()
+                .map(|(platform, group)| (platform.clone(), group))
+                .collect(),
         }
     }
 }
 
-fn platforms_of(raw: &RawStep, project: &Project<'_>) -> Vec<Platform> {
+static ANY: Platform = Platform::Any;
+
+fn platforms_of<'r>(raw: &'r RawStep, project: &Project<'r>) -> Vec<&'r Platform> {
     match &raw.platforms {
-        Some(Platforms::Any) => vec![Platform::Any],
-        None => project.platforms.clone(),
+        Some(Platforms::Any) => vec![&ANY],
+        None => project.platforms.iter().collect(),
         Some(Platforms::List(list)) => {
             let wanted = list.iter().map(|platform| &platform.value);
-            wanted.filter(|platform| project.platforms.contains(platform)).cloned().collect()
+            wanted.filter(|platform| project.platforms.contains(platform)).collect()
         }
     }
 }
@@ -183,37 +215,63 @@ impl<'r> Group<'r> {
         uses
     }
 
-    /// The body; `None` only for a step whose lack of `run` was reported.
-    fn body(&self, raw: &RawStep) -> Option<StepBody> {
-        let inputs = self.last(|layer| layer.inputs.as_ref());
-        let own = |names: &[Name]| names.iter().map(|name| name.value.clone()).collect();
-        Some(StepBody {
-            folder: raw.folder.clone(),
-            run: self.run()?.value.clone(),
-            needs: own(self.needs()),
-            inputs: inputs.map_or_else(
-                || PatternList::new(raw.folder.clone(), Vec::new()),
-                |inputs| inputs.patterns.clone(),
-            ),
-            input_texts: inputs.map(|inputs| inputs.texts.clone()).unwrap_or_default(),
-            env: self
-                .env()
-                .into_iter()
-                .map(|(name, (value, _))| (name.to_owned(), value.to_owned()))
-                .collect(),
-            pass_env: own(self.pass_env()),
-            tools: self.last(|layer| layer.tools.as_ref()).cloned().unwrap_or_default(),
-            outputs: self.outputs()?.value.iter().map(|output| output.value.clone()).collect(),
-            to: self.to().map(|to| to.value.clone()),
-            source: self.source().map(|source| source.value.clone()),
-            network: self.last(|layer| layer.network.as_ref()).copied().unwrap_or(false),
-            mounts: self.last(|layer| layer.mounts.as_ref()).cloned().unwrap_or_default(),
+    /// All layers as one.
+    fn merged(&self) -> Fields {
+        let names =
+            |name: &str| self.layers.iter().flat_map(|layer| &layer.env).rfind(|(one, _)| one.value == name);
+        let env = self.env().into_keys().filter_map(names).cloned().collect();
+        Fields {
+            run: self.run().cloned(),
+            needs: self.last(|layer| layer.needs.as_ref()).cloned(),
+            inputs: self.last(|layer| layer.inputs.as_ref()).cloned(),
+            env,
+            pass_env: self.last(|layer| layer.pass_env.as_ref()).cloned(),
+            tools: self.last(|layer| layer.tools.as_ref()).cloned(),
+            outputs: self.outputs().cloned(),
+            to: self.to().cloned(),
+            source: self.source().cloned(),
+            network: self.last(|layer| layer.network.as_ref()).copied(),
+            mounts: self.last(|layer| layer.mounts.as_ref()).cloned(),
             timeout_ms: self.last(|layer| layer.timeout_ms.as_ref()).copied(),
-            retries: self.last(|layer| layer.retries.as_ref()).copied().unwrap_or(0),
-            pool: self.last(|layer| layer.pool.as_ref()).map(|pool| pool.value.clone()),
+            retries: self.last(|layer| layer.retries.as_ref()).copied(),
+            pool: self.last(|layer| layer.pool.as_ref()).cloned(),
             engine: self.last(|layer| layer.engine.as_ref()).copied(),
-            strict_base: self.last(|layer| layer.strict_base.as_ref()).copied().unwrap_or(false),
-            salt: self.last(|layer| layer.salt.as_ref()).cloned().unwrap_or_default(),
+            strict_base: self.last(|layer| layer.strict_base.as_ref()).copied(),
+            salt: self.last(|layer| layer.salt.as_ref()).cloned(),
+            // They were checked where they stand.
+            uses: Uses::default(),
+        }
+    }
+}
+
+impl Fields {
+    /// The body of a step in `folder`; `None` only where a lack of `run` or `outputs` was reported.
+    fn into_body(self, folder: &RelPath) -> Option<StepBody> {
+        let own = |names: Option<Vec<Name>>| names.into_iter().flatten().map(|name| name.value).collect();
+        let (inputs, input_texts) = match self.inputs {
+            Some(Inputs { patterns, texts }) => (patterns, texts),
+            None => (PatternList::new(folder.clone(), Vec::new()), Vec::new()),
+        };
+        Some(StepBody {
+            folder: folder.clone(),
+            run: self.run?.value,
+            needs: own(self.needs),
+            inputs,
+            input_texts,
+            env: self.env.into_iter().map(|(name, value)| (name.value, value)).collect(),
+            pass_env: own(self.pass_env),
+            tools: self.tools.unwrap_or_default(),
+            outputs: self.outputs?.value.into_iter().map(|output| output.value).collect(),
+            to: self.to.map(|to| to.value),
+            source: self.source.map(|source| source.value),
+            network: self.network.unwrap_or(false),
+            mounts: self.mounts.unwrap_or_default(),
+            timeout_ms: self.timeout_ms,
+            retries: self.retries.unwrap_or(0),
+            pool: self.pool.map(|pool| pool.value),
+            engine: self.engine,
+            strict_base: self.strict_base.unwrap_or(false),
+            salt: self.salt.unwrap_or_default(),
         })
     }
 }

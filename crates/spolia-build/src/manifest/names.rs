@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use spolia_core::Platform;
 use spolia_core::conf::{Problem, Problems, Spanned, and_list};
-use spolia_core::{Platform, RelPath};
 
 use super::file::{RawFile, RawVariant};
 use super::model::CacheConf;
@@ -18,9 +18,9 @@ pub(crate) struct Project<'r> {
     /// Whether `[project] platforms` is there.
     pub(crate) platforms_given: bool,
     /// The project's platforms before the variant.
-    pub(crate) all_platforms: Vec<Platform>,
+    pub(crate) all_platforms: &'r [Platform],
     /// Those that the variant leaves.
-    pub(crate) platforms: Vec<Platform>,
+    pub(crate) platforms: &'r [Platform],
     pub(crate) platform_vars: BTreeMap<Platform, BTreeMap<String, String>>,
     pub(crate) pools: BTreeMap<String, u32>,
     pub(crate) steps: Vec<&'r RawStep>,
@@ -35,28 +35,52 @@ pub(crate) struct Project<'r> {
     var_tables: Vec<&'r Spanned<Platform>>,
 }
 
-impl<'r> Project<'r> {
-    /// Puts `files` together; the root comes first. What is defined twice is a problem.
+/// The variant that was asked for, and the platforms it leaves.
+pub(crate) struct Chosen<'r> {
+    variant: Option<&'r RawVariant>,
+    given: bool,
+    all: Vec<Platform>,
+    left: Vec<Platform>,
+}
+
+impl<'r> Chosen<'r> {
+    /// Looks into the root, the first of `files`.
     pub(crate) fn new(files: &'r [RawFile], request: &Request<'_>, problems: &mut Problems) -> Self {
         let root = files.first();
-        let variants: Vec<&RawVariant> = root.map(|root| root.variants.iter().collect()).unwrap_or_default();
-        let variant = request.variant.and_then(|wanted| choose(&variants, wanted, problems));
+        let variants = root.map(|root| root.variants.as_slice()).unwrap_or_default();
+        let variant = request.variant.and_then(|wanted| choose(variants, wanted, problems));
         let given = root.and_then(|root| root.platforms.as_ref());
-        let all_platforms = match given {
+        let all: Vec<Platform> = match given {
             Some(given) => given.iter().map(|platform| platform.value.clone()).collect(),
             None => vec![request.host.clone()],
         };
-        let platforms = restrict(&all_platforms, given.is_some(), variant);
+        let left = restrict(&all, given.is_some(), variant);
+        Self { variant, given: given.is_some(), all, left }
+    }
+}
+
+impl<'r> Project<'r> {
+    /// Puts `files` together; the root comes first. What is defined twice is a problem.
+    pub(crate) fn new(
+        files: &'r [RawFile],
+        chosen: &'r Chosen<'r>,
+        request: &Request<'_>,
+        problems: &mut Problems,
+    ) -> Self {
+        let root = files.first();
+        let variants = root.map(|root| root.variants.iter().collect()).unwrap_or_default();
+        let variant = chosen.variant;
+        let count = files.iter().map(|file| file.steps.len()).sum();
         let mut project = Self {
             name: root.and_then(|root| root.project_name.as_ref()),
             host: request.host.clone(),
-            platforms_given: given.is_some(),
-            all_platforms,
-            platforms,
+            platforms_given: chosen.given,
+            all_platforms: &chosen.all,
+            platforms: &chosen.left,
             platform_vars: BTreeMap::new(),
             pools: BTreeMap::new(),
-            steps: Vec::new(),
-            by_name: HashMap::new(),
+            steps: Vec::with_capacity(count),
+            by_name: HashMap::with_capacity(count),
             variant_steps: HashMap::new(),
             variants,
             variant,
@@ -120,15 +144,9 @@ impl<'r> Project<'r> {
         let variants = self.variants.iter().flat_map(|variant| &variant.steps);
         own.chain(variants.map(|(name, fields)| (name.value.as_str(), fields)))
     }
-
-    /// The folder and line of a step, as `(file, line)`.
-    pub(crate) fn place(step: &RawStep, problems: &Problems) -> (RelPath, u32) {
-        let source = problems.sources().get(step.name.span.file as usize);
-        (source.map_or_else(RelPath::root, |source| source.file.clone()), step.line)
-    }
 }
 
-fn choose<'r>(variants: &[&'r RawVariant], wanted: &str, problems: &mut Problems) -> Option<&'r RawVariant> {
+fn choose<'r>(variants: &'r [RawVariant], wanted: &str, problems: &mut Problems) -> Option<&'r RawVariant> {
     let found = variants.iter().find(|variant| variant.name.value == wanted);
     if found.is_none() {
         let names: Vec<&str> = variants.iter().map(|variant| variant.name.value.as_str()).collect();
@@ -140,7 +158,7 @@ fn choose<'r>(variants: &[&'r RawVariant], wanted: &str, problems: &mut Problems
             _ => near,
         });
     }
-    found.copied()
+    found
 }
 
 fn restrict(all: &[Platform], given: bool, variant: Option<&RawVariant>) -> Vec<Platform> {

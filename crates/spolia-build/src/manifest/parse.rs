@@ -14,9 +14,9 @@ use spolia_core::{Diagnostic, Platform, RelPath};
 
 use super::check::check;
 use super::file::{RawFile, Role, read};
-use super::layers::Plan;
+use super::layers::{Plan, assemble};
 use super::model::Manifest;
-use super::names::{Project, check_names};
+use super::names::{Chosen, Project, check_names};
 use super::step::Name;
 
 /// Where manifest files are read from.
@@ -79,11 +79,27 @@ fn gather(
     if !sound {
         return None;
     }
-    let project = Project::new(&loaded, request, problems);
+    let chosen = Chosen::new(&loaded, request, problems);
+    let project = Project::new(&loaded, &chosen, request, problems);
     check_names(&project, problems);
     let plan = Plan::new(&project);
     check(&project, &plan, problems);
-    (problems.error_count() == 0).then(|| plan.into_manifest(&project, problems))
+    if problems.error_count() > 0 {
+        return None;
+    }
+    let manifest = Manifest {
+        name: project.name.cloned(),
+        platforms: project.platforms.to_vec(),
+        platform_vars: project.platform_vars,
+        pools: project.pools,
+        cache: project.cache,
+        ..Manifest::default()
+    };
+    // No name is defined twice, so the steps of the files are those of the plan.
+    let shapes = plan.into_shapes();
+    let steps = assemble(loaded.into_iter().flat_map(|file| file.steps), shapes, problems);
+    let by_name = steps.iter().enumerate().map(|(at, step)| (step.name.clone(), at)).collect();
+    Some(Manifest { steps, by_name, ..manifest })
 }
 
 /// A problem that is in no file.

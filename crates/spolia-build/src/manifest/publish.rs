@@ -40,7 +40,7 @@ fn collect<'p>(
         let group = &step.groups[*group];
         let (Some(to), Some(outputs)) = (group.to(), group.outputs()) else { continue };
         // A placeholder without a value was reported.
-        let Some(folder) = expand(&to.value, platform, vars.get(platform)) else { continue };
+        let Some(folder) = expand(&to.value, platform, vars.of(platform)) else { continue };
         let Ok(folder) = RelPath::new(&folder) else {
             problems
                 .push(Problem::error(to.span, "`to` leaves the project").hint("it is relative to this file"));

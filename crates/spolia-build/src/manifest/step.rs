@@ -91,7 +91,7 @@ pub(crate) enum Use {
 }
 
 /// `inputs`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     pub(crate) patterns: PatternList,
     pub(crate) texts: Vec<String>,
@@ -183,6 +183,8 @@ pub(crate) fn platform_list(
     platforms
 }
 
+/// A list up to this long is looked through item by item.
+const SHORT_LIST: usize = 16;
 /// How many platforms a list may have.
 const PLATFORMS_MAX: usize = 64;
 
@@ -194,8 +196,8 @@ pub(crate) fn text_map<'a>(
 ) -> Vec<(Text<'a>, Text<'a>)> {
     let mut pairs = Vec::new();
     for Entry { key, value } in table.into_entries() {
-        let name = format!("{what} `{}`", key.value);
-        if let Some(value) = as_str(&name, value, problems) {
+        let value = as_str(format_args!("{what} `{}`", key.value), value, problems);
+        if let Some(value) = value {
             pairs.push((key, value));
         }
     }
@@ -207,12 +209,11 @@ impl Reader<'_> {
     pub(crate) fn step(&mut self, name: Text<'_>, line: u32, mut table: Table<'_>) -> RawStep {
         let before = self.problems.error_count();
         check_name("a step", &name, self.problems);
-        let place = format!("step `{}`", name.value);
         let container = self.container(&mut table, &name);
         let fields = self.fields(&mut table);
         let platforms = self.platforms(&mut table);
         let overrides = self.overrides(&mut table);
-        table.finish(&place, &fields::STEP.keys(), self.problems);
+        fields::STEP.finish(format_args!("step `{}`", name.value), table, self.problems);
         let broken = container || self.problems.error_count() > before;
         let folder = self.folder.clone();
         RawStep { name: own(name), folder, line, fields, platforms, overrides, broken }
@@ -221,7 +222,7 @@ impl Reader<'_> {
     /// Reads an override of a step.
     pub(crate) fn override_fields(&mut self, place: &str, mut table: Table<'_>) -> Fields {
         let fields = self.fields(&mut table);
-        table.finish(place, &fields::OVERRIDE.keys(), self.problems);
+        fields::OVERRIDE.finish(place, table, self.problems);
         fields
     }
 
@@ -356,14 +357,23 @@ impl Reader<'_> {
 
     /// Each once; a repeat is a warning.
     fn without_repeats(&mut self, key: &str, texts: Vec<Text<'_>>) -> Vec<Name> {
-        let mut seen: HashSet<String> = HashSet::with_capacity(texts.len());
-        let mut kept = Vec::with_capacity(texts.len());
+        let mut kept: Vec<Name> = Vec::with_capacity(texts.len());
+        let mut long: HashSet<String> = HashSet::new();
         for text in texts.into_iter().map(own) {
-            if seen.insert(text.value.clone()) {
-                kept.push(text);
+            // Most lists are short, and looking through them is quicker than hashing.
+            let again = if kept.len() < SHORT_LIST {
+                kept.iter().any(|one| one.value == text.value)
             } else {
+                if long.is_empty() {
+                    long.extend(kept.iter().map(|one| one.value.clone()));
+                }
+                !long.insert(text.value.clone())
+            };
+            if again {
                 self.problems
                     .push(Problem::warning(text.span, format!("`{}` is in `{key}` twice", text.value)));
+            } else {
+                kept.push(text);
             }
         }
         kept
@@ -386,12 +396,22 @@ impl Reader<'_> {
 
     /// Each, in order. A repeat is a warning, but not after a `!`: the last pattern decides.
     fn without_repeats_kept(&mut self, key: &str, texts: Vec<Text<'_>>) -> Vec<Name> {
-        let mut seen: HashSet<&str> = HashSet::with_capacity(texts.len());
-        for text in &texts {
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut start = 0;
+        for (at, text) in texts.iter().enumerate() {
             if text.value.starts_with('!') {
                 seen.clear();
+                start = at;
             }
-            if !seen.insert(&text.value) {
+            let again = if at - start < SHORT_LIST {
+                texts[start..at].iter().any(|one| one.value == text.value)
+            } else {
+                if seen.is_empty() {
+                    seen.extend(texts[start..at].iter().map(|one| &*one.value));
+                }
+                !seen.insert(&text.value)
+            };
+            if again {
                 self.problems
                     .push(Problem::warning(text.span, format!("`{}` is in `{key}` twice", text.value)));
             }
@@ -464,7 +484,7 @@ impl Reader<'_> {
                 let path = self.required_str(&mut table, "path", "an output", span);
                 let allow_empty = table.take_bool("allow-empty", self.problems);
                 let any_machine = table.take_bool("any-machine", self.problems);
-                table.finish("an output", &OUTPUT.keys(), self.problems);
+                OUTPUT.finish("an output", table, self.problems);
                 (
                     path?,
                     allow_empty.is_some_and(|flag| flag.value),
@@ -567,7 +587,7 @@ impl Reader<'_> {
         if let (Some(_), Some(again)) = (&licence, &license) {
             self.problems.push(Problem::error(again.span, "`licence` and `license` are the same key"));
         }
-        table.finish("a source", &SOURCE.keys(), self.problems);
+        SOURCE.finish("a source", table, self.problems);
         let sha256 = sha256.and_then(|text| self.sha256(&text));
         let licence = licence.or(license).map(|text| text.value.into_owned());
         let (name, version) = (name?.value.into_owned(), version?.value.into_owned());
@@ -606,7 +626,7 @@ impl Reader<'_> {
         let path = self.required_str(&mut table, "path", "a mount", span);
         let sharing = table.take_choice("sharing", SHARINGS, self.problems);
         let scope = table.take_choice("scope", SCOPES, self.problems);
-        table.finish("a mount", &MOUNT.keys(), self.problems);
+        MOUNT.finish("a mount", table, self.problems);
         let id = id.filter(|id| check_name("a mount", id, self.problems))?;
         let path = path?;
         let parts = || path.value.split('/').skip(1);
@@ -659,16 +679,17 @@ impl Reader<'_> {
         if !text.contains("${") {
             return;
         }
+        let start = self.problems.content_start(span, text);
         match placeholders(text) {
             Err(bad) => {
                 for one in bad {
-                    let at = self.problems.inside(span, text, one.range());
+                    let at = span.part(start, one.range());
                     self.problems.push(Problem::error(at, one.to_string()));
                 }
             }
             Ok(template) => {
                 for (placeholder, range) in template.placeholders() {
-                    let at = self.problems.inside(span, text, range);
+                    let at = span.part(start, range);
                     self.placed(placeholder, at, place);
                     match placeholder {
                         Placeholder::PlatformVar(key) => {
