@@ -722,8 +722,7 @@ impl<'b> Build<'b> {
     fn keep(&self, ended: &mut Ended) {
         if self.state_changed.load(std::sync::atomic::Ordering::Relaxed) && self.make_own_folders().is_ok() {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let staged = self.tmp().join(format!("{}.state", std::process::id()));
-            if let Err(error) = state.save(&self.own().join("state"), &staged) {
+            if let Err(error) = state.save(&self.own().join("state")) {
                 self.warn(format!("cannot write `.spolia/state`: {error}"), None);
             }
         }
@@ -1102,22 +1101,19 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// Removes what builds that were killed have left: folders named by a process that is no more.
+/// Removes what builds that were killed have left: folders named by a process that is no more, and
+/// memories of the tree that were being written.
 fn sweep(tmp: &Path) {
     let Ok(entries) = std::fs::read_dir(tmp) else { return };
-    let mut left = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.split('.').find_map(|part| part.parse::<u32>().ok()));
         let alive = pid.is_none_or(|pid| Path::new("/proc").join(pid.to_string()).exists());
         if !alive {
-            left.push(entry.path());
+            let path = entry.path();
+            let _unremoved =
+                spolia_engine::sandbox::remove_scratch(&path).or_else(|_| std::fs::remove_file(&path));
         }
-    }
-    for path in left {
-        // A file there is a memory of the tree that was being written.
-        let _unremoved =
-            spolia_engine::sandbox::remove_scratch(&path).or_else(|_| std::fs::remove_file(&path));
     }
 }
 

@@ -79,18 +79,22 @@ impl State {
         state.steps.values().all(|step| step.result.outputs.check().is_ok()).then_some(state)
     }
 
-    /// Writes it, whole or not at all; `staged` is a name of its own on the same file system.
+    /// Writes it, whole or not at all. It is put together in the folder `tmp` beside `path`, where what a
+    /// killed process leaves is swept.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn save(&self, path: &Path, staged: &Path) -> std::io::Result<()> {
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
         let body = postcard::to_stdvec(self).map_err(std::io::Error::other)?;
         let mut raw = MAGIC.to_vec();
         raw.extend_from_slice(spolia_core::Digest::blake3(&body).as_bytes());
         raw.extend_from_slice(&body);
-        let written = std::fs::write(staged, raw).and_then(|()| std::fs::rename(staged, path));
+        let tmp = path.with_file_name("tmp");
+        std::fs::create_dir_all(&tmp)?;
+        let staged = tmp.join(format!("{}.state", std::process::id()));
+        let written = std::fs::write(&staged, raw).and_then(|()| std::fs::rename(&staged, path));
         if written.is_err() {
-            let _gone = std::fs::remove_file(staged);
+            let _gone = std::fs::remove_file(&staged);
         }
         written
     }
@@ -123,7 +127,7 @@ mod tests {
         };
         let id = StepId { step: "a".to_owned(), platform: Platform::Any };
         let state = State { steps: BTreeMap::from([(id.clone(), remembered)]), uses: None };
-        state.save(&path, &folder.path().join("staged")).unwrap();
+        state.save(&path).unwrap();
         assert_eq!(State::load(&path), state);
         assert_eq!(state.steps[&id].ran.as_ref().unwrap().reason(), Some(MissReason::Forced));
         let raw = std::fs::read(&path).unwrap();

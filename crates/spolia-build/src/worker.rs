@@ -458,11 +458,12 @@ impl<'b> Workplace<'b> {
         if held.lock.is_none() {
             let cancel = self.build.session.cancel;
             let lock = KeyLock::acquire(&self.scratch.join("lock"), &mut |_| !cancel.is_cancelled());
-            held.lock = lock.map_err(|error| chain(&error))?;
+            // Without it the folders are someone else's.
+            let lock = lock.map_err(|error| chain(&error))?;
+            held.lock = Some(lock.ok_or("it was stopped while another build used its folder")?);
             let scratch = self.scratch.join("scratch");
             if scratch.exists() {
-                // A build was killed here, and its command may still be writing.
-                spolia_engine::host::end_left_overs(&[scratch]);
+                spolia_engine::host::end_left_overs(&scratch);
             }
         }
         Ok(self.scratch.clone())
@@ -500,7 +501,8 @@ impl Drop for Workplace<'_> {
         match self.task.engine {
             EngineKind::Sandbox => drop(spolia_engine::sandbox::remove_scratch(&self.scratch)),
             EngineKind::Host => {
-                for name in ["scratch", "out"] {
+                let held = self.held.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+                for name in ["out", "scratch"].iter().filter(|_| held.lock.is_some()) {
                     drop(spolia_engine::sandbox::remove_scratch(&self.scratch.join(name)));
                 }
             }

@@ -35,7 +35,8 @@ impl Executor for HostExecutor {
         let mut command = std::process::Command::new(&program);
         command.args(words).current_dir(action.command.folder.under(&places.root)).env_clear();
         command.stdin(std::process::Stdio::null());
-        // The run's own folder is home and place for temporary files at once.
+        // The run's own folder is home and place for temporary files at once. By it, whoever comes after a
+        // killed build knows what that has left running.
         let home = &places.scratch;
         command.envs(base_env(&places.tools, home, home)).envs(&job.unkeyed_env);
         for (name, value) in &action.env {
@@ -57,14 +58,11 @@ impl Executor for HostExecutor {
     }
 }
 
-/// Ends what is left of runs on the host whose build was killed: processes, of this user, whose `TMPDIR` is
-/// one of these scratch folders. Nobody was there to do it then, and what they still write would end up
-/// in the outputs of the next run. Those that have given themselves another environment are not found.
-pub fn end_left_overs(scratches: &[std::path::PathBuf]) {
-    let variable = |scratch: &std::path::PathBuf| {
-        [b"TMPDIR=", std::os::unix::ffi::OsStrExt::as_bytes(scratch.as_os_str())].concat()
-    };
-    let wanted: std::collections::HashSet<Vec<u8>> = scratches.iter().map(variable).collect();
+/// Ends what is left of a run on the host whose build was killed: this user's processes whose `TMPDIR` is
+/// the run's `scratch`. Nobody was there to do it then, and what they still write would end up in the
+/// outputs of the next run. Those that have given themselves another environment are not found.
+pub fn end_left_overs(scratch: &Path) {
+    let wanted = [b"TMPDIR=", std::os::unix::ffi::OsStrExt::as_bytes(scratch.as_os_str())].concat();
     // They may fork while they are looked for.
     for _ in 0..LEFT_OVER_ROUNDS_MAX {
         let found = with_variable(&wanted);
@@ -82,15 +80,15 @@ pub fn end_left_overs(scratches: &[std::path::PathBuf]) {
     }
 }
 
-/// The processes with one of these variables, held so that their numbers cannot come to mean others.
-fn with_variable(wanted: &std::collections::HashSet<Vec<u8>>) -> Vec<std::os::fd::OwnedFd> {
+/// The processes with this variable, held so that their numbers cannot come to mean others.
+fn with_variable(wanted: &[u8]) -> Vec<std::os::fd::OwnedFd> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
         let has = || {
             let variables = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            variables.split(|byte| *byte == 0).any(|variable| wanted.contains(variable))
+            variables.split(|byte| *byte == 0).any(|variable| variable == wanted)
         };
         if !has() {
             continue;

@@ -188,6 +188,9 @@ impl Engine {
     fn attempt(&self, request: &Request<'_>) -> Performed {
         let places = match (request.prepare)() {
             Ok(places) => places,
+            Err(_) if request.cancel.is_cancelled() => {
+                return Performed::Failed(Failure::cancelled(Cost::default()));
+            }
             Err(error) => return Performed::Failed(Failure { error, ..Failure::default() }),
         };
         let execution = Execution {

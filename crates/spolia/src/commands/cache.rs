@@ -542,7 +542,7 @@ fn forget(root: &Path, only: Option<&HashSet<ActionKey>>) {
     state.uses = None;
     if state.steps.len() != before {
         // At worst the next build finds the outputs in place and keeps them.
-        let _unwritten = state.save(&path, &path.with_extension(format!("{}.tmp", std::process::id())));
+        let _unwritten = state.save(&path);
     }
 }
 

@@ -11,6 +11,7 @@ both!(
     terminated,
     a_step_that_ignores_it,
     an_interrupt_while_another_build_has_the_lock,
+    an_interrupt_while_another_build_uses_the_folder,
     timeouts,
     what_a_step_leaves_running_is_ended,
 );
@@ -108,6 +109,42 @@ fn an_interrupt_while_another_build_has_the_lock(env: &mut TestEnv) {
     send(first.id(), Signal::INT);
     assert_eq!(TestEnv::finish(first).code, Some(130));
     finishes(env);
+}
+
+fn an_interrupt_while_another_build_uses_the_folder(env: &mut TestEnv) {
+    let mark = mark(60 + env.engine as u32);
+    env.write("in", "1");
+    env.manifest(&format!(
+        r#"
+        [steps.a]
+        platforms = "any"
+        run = "cp in ${{out}}/a; echo early > ${{out}}/early; sleep {mark}; cat ${{out}}/early >> ${{out}}/a"
+        inputs = ["in"]
+        outputs = ["a"]
+        "#
+    ));
+    let mut first = env.start(&[]);
+    wait_until("the step sleeps", || processes_with(&mark).len() == 1);
+    // Another key, but the same step of the same tree.
+    env.write("in", "2");
+    let second = env.start(&[]);
+    wait_until("the second build has begun", || env.journal().len() == 2);
+    if env.engine == spolia_testing::Engine::Sandbox {
+        wait_until("both sleep", || processes_with(&mark).len() == 2);
+    } else {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(processes_with(&mark).len(), 1, "on the host one at a time");
+    }
+    send(second.id(), Signal::INT);
+    let second = TestEnv::finish(second);
+    assert_eq!((second.code, second.summary().failed), (Some(130), 0), "{second}");
+    // The first is woken up and finds what it had written.
+    for pid in processes_with(&mark) {
+        send(pid, Signal::TERM);
+    }
+    wait_until("the first one ends", || first.try_wait().unwrap().is_some());
+    let first = TestEnv::finish(first);
+    assert_eq!(first.error("a"), "it ended with exit code 143");
 }
 
 fn timeouts(env: &mut TestEnv) {
