@@ -1,6 +1,7 @@
 //! `manifest → graph → keys → schedule → runs → outputs`. Knows the engine, not the command line.
 
 pub mod build;
+mod claim;
 pub mod fresh;
 pub mod graph;
 pub mod index;

@@ -14,6 +14,7 @@ use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Mat
 use spolia_store::{KeyLock, Place, Store, materialise};
 
 use crate::build::Build;
+use crate::claim::{Claim, Claimed, Stopped};
 use crate::graph::NodeId;
 use crate::index;
 use crate::manifest::EngineKind;
@@ -77,32 +78,39 @@ impl Build<'_> {
                     let result = result.clone();
                     return finished(&task, outcome, Some(result));
                 }
-                Err(error) if error.is_miss() => {
-                    let miss = match &error {
-                        MaterialiseError::Gone { path, .. } => {
-                            MissReason::OutputGone { what: format!("the output `{path}`") }
-                        }
-                        MaterialiseError::Damaged { path, .. } => {
-                            MissReason::Corrupt { what: format!("the output `{path}`") }
-                        }
-                        other => MissReason::OutputGone { what: other.to_string() },
-                    };
-                    self.emit(EventKind::Healed {
-                        what: format!("{}: {miss}; it runs again", self.graph.node(task.id).id),
-                    });
-                    task.what = What::Run { miss, forced: true };
-                }
-                Err(error) => {
-                    let outcome = failed(None, chain(&error), Vec::new());
-                    return finished(&task, outcome, None);
-                }
+                Err(error) => match error.miss() {
+                    Some(miss) => task.what = self.run_after_all(task.id, miss),
+                    None => {
+                        let outcome = failed(None, chain(&error), Vec::new());
+                        let cancelled = error.is_stop();
+                        return Finished { cancelled, ..finished(&task, outcome, None) };
+                    }
+                },
             }
         }
-        let What::Run { miss, forced } = &task.what else { unreachable!("only runs are left") };
-        self.run_task(&task, miss, *forced, took_token)
+        loop {
+            let What::Run { miss, forced } = &task.what else { unreachable!("only runs are left") };
+            match self.run_task(&task, miss, *forced, took_token) {
+                Ok(finished) => return finished,
+                // A result that somebody else had just stored, and of which something is gone already.
+                Err(miss) => task.what = self.run_after_all(task.id, miss),
+            }
+        }
     }
 
-    fn run_task(&self, task: &Task, miss: &MissReason, forced: bool, took_token: bool) -> Finished {
+    fn run_after_all(&self, id: NodeId, miss: MissReason) -> What {
+        self.emit(EventKind::Healed { what: format!("{}: {miss}; it runs again", self.graph.node(id).id) });
+        What::Run { miss, forced: true }
+    }
+
+    /// Runs it, unless somebody else has meanwhile; then, if that result is of no use, says why.
+    fn run_task(
+        &self,
+        task: &Task,
+        miss: &MissReason,
+        forced: bool,
+        took_token: bool,
+    ) -> Result<Finished, MissReason> {
         let node = self.graph.node(task.id);
         let job = self.job(task);
         let executor: &dyn Executor = match task.engine {
@@ -144,6 +152,11 @@ impl Build<'_> {
             },
         };
         let performed = self.engine.perform(&request);
+        // The command has ended; and whoever publishes may have to wait, which must not keep others waiting.
+        workplace.hold(|held| {
+            held.needs.clear();
+            held.mounts.clear();
+        });
         let mut finished = Finished {
             id: task.id,
             key: task.key,
@@ -160,7 +173,13 @@ impl Build<'_> {
                     finished.outcome = hit(Tier::Local, &result, &done);
                     finished.result = Some(result);
                 }
-                Err(error) => finished.outcome = failed(Some(miss), chain(&error), Vec::new()),
+                Err(error) => {
+                    if let Some(miss) = error.miss() {
+                        return Err(miss);
+                    }
+                    finished.cancelled = error.is_stop();
+                    finished.outcome = failed(Some(miss), chain(&error), Vec::new());
+                }
             },
             Performed::Ran(done) => {
                 for message in &done.warnings {
@@ -171,11 +190,8 @@ impl Build<'_> {
                 }
                 // Neither the real store nor unpacking is needed for what has just been made.
                 let published = FolderSource::new(&done.out, &done.result.outputs)
-                    .map_err(|error| chain(&error))
-                    .and_then(|fresh| {
-                        let published = self.publish(task.id, &done.result.outputs, &fresh);
-                        published.map_err(|error| chain(&error))
-                    });
+                    .map_err(PublishError::from)
+                    .and_then(|fresh| self.publish(task.id, &done.result.outputs, &fresh));
                 match published {
                     Ok(_) => {
                         finished.outcome = StepOutcome::Ran {
@@ -190,7 +206,10 @@ impl Build<'_> {
                         finished.stored_bytes = done.stored_bytes;
                         finished.result = Some(done.result);
                     }
-                    Err(error) => finished.outcome = failed(Some(miss), error, Vec::new()),
+                    Err(error) => {
+                        finished.cancelled = error.is_stop();
+                        finished.outcome = failed(Some(miss), chain(&error), Vec::new());
+                    }
                 }
             }
             Performed::Failed(failure) => {
@@ -211,7 +230,7 @@ impl Build<'_> {
             }
         }
         drop(workplace);
-        finished
+        Ok(finished)
     }
 
     fn job(&self, task: &Task) -> Job {
@@ -272,11 +291,12 @@ impl Build<'_> {
         id: NodeId,
         tree: &Tree,
         blobs: &dyn Store,
-    ) -> Result<Materialised, MaterialiseError> {
+    ) -> Result<Materialised, PublishError> {
         let node = self.graph.node(id);
         if node.body.outputs.is_empty() {
             return Ok(Materialised::default());
         }
+        let _alone = self.claim(id, Claim::Change)?;
         let previous = self.remembered(id).filter(|old| old.published == node.place.at);
         let previous = previous.map(|old| old.result.outputs);
         let place = Place { root: &self.session.root, at: &node.place.at };
@@ -285,7 +305,7 @@ impl Build<'_> {
             digests: Some(self.digests),
             previous: previous.as_ref().filter(|_| !node.place.exact),
         };
-        materialise(tree, blobs, place, options)
+        Ok(materialise(tree, blobs, place, options)?)
     }
 
     fn tell_healed(&self, id: NodeId, done: &Materialised) {
@@ -364,6 +384,40 @@ fn toml_string(text: &str) -> String {
     quoted
 }
 
+/// Why outputs are not where they should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    #[error(transparent)]
+    Materialise(#[from] MaterialiseError),
+    #[error(transparent)]
+    Fresh(#[from] spolia_store::StoreError),
+}
+
+impl PublishError {
+    fn is_stop(&self) -> bool {
+        matches!(self, Self::Stopped(_))
+    }
+
+    /// Where the stored result is of no use: why it has to run.
+    fn miss(&self) -> Option<MissReason> {
+        let Self::Materialise(error) = self else { return None };
+        if !error.is_miss() {
+            return None;
+        }
+        Some(match error {
+            MaterialiseError::Gone { path, .. } => {
+                MissReason::OutputGone { what: format!("the output `{path}`") }
+            }
+            MaterialiseError::Damaged { path, .. } => {
+                MissReason::Corrupt { what: format!("the output `{path}`") }
+            }
+            other => MissReason::OutputGone { what: other.to_string() },
+        })
+    }
+}
+
 fn hit(tier: Tier, result: &ActionResult, done: &Materialised) -> StepOutcome {
     StepOutcome::Hit {
         tier,
@@ -395,6 +449,7 @@ struct Workplace<'b> {
 #[derive(Default)]
 struct Held {
     mounts: Vec<spolia_engine::mounts::Mounted>,
+    needs: Vec<Option<Claimed>>,
     lock: Option<KeyLock>,
 }
 
@@ -427,21 +482,30 @@ impl<'b> Workplace<'b> {
                 .and_then(|()| std::fs::create_dir(path))
                 .map_err(|error| cannot(path, error))?;
         }
+        // Whoever holds the outputs of another step must not wait for anything: so they come last.
+        self.hold(|held| held.needs.clear());
+        let mounts = self.mounts()?;
         let mut needs = BTreeMap::new();
         for need in &node.needs {
             let needed = build.graph.node(*need);
-            needs.insert(needed.id.step.clone(), build.needs_folder(*need)?);
+            let (folder, claimed) = build.needs_folder(*need)?;
+            needs.insert(needed.id.step.clone(), folder);
+            self.hold(|held| held.needs.push(claimed));
         }
         Ok(Places {
             root: build.session.root.clone(),
             out,
             scratch,
             needs,
-            mounts: self.mounts()?,
+            mounts,
             tools: self.task.tools.clone(),
             whole_folders: self.task.whole_folders.to_vec(),
             hidden: vec![build.session.store.dir().to_owned()],
         })
+    }
+
+    fn hold(&self, change: impl FnOnce(&mut Held)) {
+        change(&mut self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
     /// Where the run's own folders are. On the host it has the same path each time, since outputs may embed
@@ -463,6 +527,7 @@ impl<'b> Workplace<'b> {
             held.lock = Some(lock.ok_or("it was stopped while another build used its folder")?);
             let scratch = self.scratch.join("scratch");
             if scratch.exists() {
+                // A build was killed here, and its command may still be writing.
                 spolia_engine::host::end_left_overs(&scratch);
             }
         }

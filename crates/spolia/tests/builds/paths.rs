@@ -50,12 +50,11 @@ fn odd_names(env: &mut TestEnv) {
         [steps.b]
         platforms = "any"
         needs = ["a"]
-        run = "cp -R ${step.a}/copy/. ${out}/again/"
+        run = "mkdir ${out}/again; cp -R ${step.a}/copy/. ${out}/again/"
         outputs = ["again"]
         to = "an odd/place for $it"
         "#,
     );
-    env.edit_manifest("run = \"cp -R ${step.a}/copy/.", "run = \"mkdir ${out}/again; cp -R ${step.a}/copy/.");
     env.build(&[]).assert_ran(&["a", "b"]);
     let check = |env: &TestEnv| {
         for name in ODD {

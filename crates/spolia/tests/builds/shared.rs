@@ -9,6 +9,7 @@ use spolia_testing::{Built, Engine, TestEnv};
 both!(
     two_builds_of_one_tree,
     five_builds_of_one_tree,
+    builds_of_two_states_of_one_tree,
     five_trees_with_one_store,
     a_build_waits_for_the_one_that_runs,
     files_from_the_future_and_the_past,
@@ -87,6 +88,40 @@ fn two_builds_of_one_tree(env: &mut TestEnv) {
 
 fn five_builds_of_one_tree(env: &mut TestEnv) {
     at_once(env, 5);
+}
+
+/// Each builds what it saw when it began, whatever the others put in place meanwhile, and nothing wrong is
+/// ever stored: a second look at each state gives its own bytes.
+fn builds_of_two_states_of_one_tree(env: &mut TestEnv) {
+    manifest(env);
+    env.edit_manifest("sleep 0.2;", "");
+    env.edit_manifest("mkdir ${out}/d;", "mkdir ${out}/d; sleep 0.1;");
+    for round in 0..4 {
+        let mut children = Vec::new();
+        for state in 0..3 {
+            let input = format!("state {round} {state}\n");
+            env.write("in", &input);
+            children.push(env.start(&["--jobs", "2"]));
+            // Until its first step is done; the others are under way when the next build begins.
+            spolia_testing::wait_until("it has read its input", || {
+                std::fs::read_to_string(env.path(".spolia/out/a/any/a")).is_ok_and(|text| text == input)
+            });
+        }
+        for child in children {
+            TestEnv::finish(child).succeeded();
+        }
+        for state in 0..3 {
+            let input = format!("state {round} {state}\n");
+            env.write("in", &input);
+            let built = env.build(&[]);
+            // All of it was stored, and under the right names.
+            built.assert_ran(&[]);
+            for arch in ["amd64", "arm64"] {
+                let right = input.repeat(8) + &format!("linux/{arch}\n");
+                assert_eq!(env.read_text(format!("bin/{arch}/c")), right, "{built}");
+            }
+        }
+    }
 }
 
 fn five_trees_with_one_store(env: &mut TestEnv) {
