@@ -49,6 +49,9 @@ pub enum OutputError {
         /// What the manifest says.
         wanted: Digest,
     },
+    /// The command has replaced `${out}` itself.
+    #[error("`${{out}}` itself was replaced by something that is no folder")]
+    Replaced,
     /// It cannot be read.
     #[error("cannot read the output `{path}`: {source}")]
     Read {
@@ -61,6 +64,10 @@ pub enum OutputError {
 
 /// Every mistake in the outputs of `action` below `out`, in the order they were declared.
 pub fn outputs(action: &Action, out: &Path) -> Vec<OutputError> {
+    // Everything below is looked for through it, so it must be the folder that we have made.
+    if !std::fs::symlink_metadata(out).is_ok_and(|found| found.is_dir()) {
+        return if action.outputs.is_empty() { Vec::new() } else { vec![OutputError::Replaced] };
+    }
     let mut errors = Vec::new();
     for output in &action.outputs {
         if let Err(error) = one(action, output, out) {

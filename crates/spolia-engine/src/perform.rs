@@ -443,7 +443,7 @@ fn output_hints(errors: &[check::OutputError]) -> Vec<String> {
             check::OutputError::Source { found, .. } => {
                 format!("if this is what you want, write `sha256 = \"{}\"`", found.to_hex())
             }
-            check::OutputError::Read { .. } => continue,
+            check::OutputError::Read { .. } | check::OutputError::Replaced => continue,
         };
         hints.push(hint);
     }
