@@ -1,6 +1,8 @@
 //! What a build in which nothing changed may cost: system calls and page faults, which do not depend on how
 //! busy the machine is.
 
+#![allow(clippy::disallowed_methods, reason = "a test reads where it runs")]
+
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
@@ -42,7 +44,6 @@ impl Project {
         let spolia =
             std::env::var_os("SPOLIA_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_spolia").into());
         let mut words = before.iter().map(std::ffi::OsString::from).chain([spolia]);
-        #[expect(clippy::disallowed_methods, reason = "a test starts the program")]
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(["build", "--engine", "host", "--quiet"]);
         command.current_dir(self.folder.path().join("tree")).env_clear();
