@@ -58,6 +58,7 @@ fn install() -> Done {
         (&["git"], &["git"]),
         (&["setpriv", "unshare"], &["util-linux"]),
         (&["script"], &["bsdutils"]),
+        (&["strace"], &["strace"]),
         (&["python3"], &["python3"]),
     ];
     for (programs, packages) in needed {

@@ -1,0 +1,107 @@
+//! What a build in which nothing changed may cost: system calls and page faults, which do not depend on how
+//! busy the machine is.
+
+#![allow(clippy::disallowed_methods, reason = "a test reads where it runs")]
+
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+const STEPS: usize = 200;
+/// Each step has three inputs in a folder of its own and one output; two of the folders above have no ignore
+/// file, and are looked at too.
+const CALLS_PER_STEP: usize = 7;
+/// Starting, finding the manifest, opening the store, the journal. Measured: 1560 in all.
+const CALLS_ONCE: usize = 260;
+/// Of 4 KiB each: the program itself, its heap, what is read. Measured: 469 in a debug build.
+const PAGE_FAULTS_MAX: u64 = 700;
+
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = String::new();
+        for number in 0..STEPS {
+            let package = format!("packages/p{number}");
+            let source = folder.path().join("tree").join(&package).join("src");
+            std::fs::create_dir_all(&source).unwrap();
+            for name in ["a", "b", "c"] {
+                std::fs::write(source.join(name), format!("{number} {name}")).unwrap();
+            }
+            manifest.push_str(&format!(
+                "[steps.p{number}]\nplatforms = \"any\"\nrun = [\"cp\", \"{package}/src/a\", \"${{out}}/o\"]\n\
+                 inputs = [\"{package}/src/**\"]\noutputs = [\"o\"]\nto = \"{package}/dist\"\n"
+            ));
+        }
+        std::fs::write(folder.path().join("tree/spolia.toml"), manifest).unwrap();
+        Self { folder }
+    }
+
+    fn build(&self, before: &[&str]) -> Command {
+        let spolia =
+            std::env::var_os("SPOLIA_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_spolia").into());
+        let mut words = before.iter().map(std::ffi::OsString::from).chain([spolia]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(["build", "--engine", "host", "--quiet"]);
+        command.current_dir(self.folder.path().join("tree")).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.folder.path());
+        command.env("SPOLIA_CACHE_DIR", self.folder.path().join("store"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Builds until nothing changes and files are old enough to be believed.
+    fn settle(&self) {
+        for _ in 0..4 {
+            assert!(self.build(&[]).status().unwrap().success());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        let fresh = self.folder.path().join("tree/.spolia/fresh");
+        assert_eq!(std::fs::read_dir(fresh).unwrap().count(), 1, "the build was not written down as fresh");
+    }
+}
+
+#[test]
+fn a_build_in_which_nothing_changed_stays_within_its_budget() {
+    let project = Project::new();
+    project.settle();
+    let calls = system_calls(&project);
+    assert!(calls > STEPS, "{calls} system calls cannot have looked at everything");
+    assert!(
+        calls <= CALLS_ONCE + STEPS * CALLS_PER_STEP,
+        "{calls} system calls for {STEPS} steps in which nothing changed"
+    );
+    let faults = page_faults(&project);
+    assert!(faults > 0);
+    assert!(faults <= PAGE_FAULTS_MAX, "{faults} page faults for {STEPS} steps in which nothing changed");
+}
+
+/// Of all threads, as strace counts them.
+fn system_calls(project: &Project) -> usize {
+    let counts = project.folder.path().join("counts");
+    let output = ["-f", "-c", "-o", counts.to_str().unwrap()];
+    let mut strace = vec!["strace"];
+    strace.extend(output);
+    let status = project.build(&strace).status().expect("strace is installed");
+    assert!(status.success());
+    let text = std::fs::read_to_string(counts).unwrap();
+    let total =
+        text.lines().find(|line| line.trim_end().ends_with(" total")).unwrap_or_else(|| panic!("{text}"));
+    // `% time, seconds, usecs/call, calls, errors, total`: the errors may be left out.
+    total.split_whitespace().nth(3).and_then(|calls| calls.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+/// Those that needed no disk, from the kernel's own count of the ended process.
+fn page_faults(project: &Project) -> u64 {
+    let mut child = project.build(&[]).spawn().unwrap();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
+    rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    assert!(child.wait().unwrap().success());
+    // After the name in brackets: state, ppid, pgrp, session, tty, tpgid, flags, minflt.
+    let after_name = stat.rsplit(") ").next().unwrap();
+    after_name.split_whitespace().nth(7).unwrap().parse().unwrap()
+}
