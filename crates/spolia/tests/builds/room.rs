@@ -90,7 +90,8 @@ fn no_room_in_the_project(env: &mut TestEnv) {
     if !with_own_mounts("no_room_in_the_project", env) {
         return;
     }
-    mount_small(&env.root(), 1 << 20);
+    mount_small(&env.root(), 2 << 20);
+    env.write("filler", vec![1; 900 << 10]);
     // It fits once, but not twice: the step works, publishing does not.
     step(env, 700);
     let built = env.build_fails(1, &[]);
@@ -105,7 +106,7 @@ fn no_room_in_the_project(env: &mut TestEnv) {
     assert!(built.output("big").contains("No space left on device"), "{built}");
     assert_eq!(env.left_overs(), Vec::<std::path::PathBuf>::new());
     // What did run is not run again once there is room.
-    remount(&env.root(), "size=8m");
+    env.remove("filler");
     env.edit_manifest("3000k", "700k");
     let built = env.build(&[]);
     assert!(built.restored().contains("big"), "{built}");
