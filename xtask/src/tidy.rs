@@ -24,6 +24,9 @@ const LINES_MAX: usize = 1200;
 /// Files that repeat one shape: a table of mistakes and what is said of each.
 const MAY_BE_LONG: &[&str] = &["crates/spolia-build/src/manifest/mistakes.rs"];
 
+/// Where a path into somebody's own folders or checkout begins.
+const ONE_MACHINE: &[&str] = &["/root/.", "/work/"];
+
 /// Checks everything; all mistakes at once.
 pub(crate) fn check() -> Done {
     let root = run::root()?;
@@ -153,10 +156,7 @@ fn texts(root: &Path, mistakes: &mut Vec<String>) -> Done {
         }
         let Ok(text) = std::fs::read_to_string(root.join(name)) else { continue };
         for (number, line) in text.lines().enumerate() {
-            if ["/root/.cargo", "/root/.pyenv", "/work/main", "/work/wt", "/work/shared"]
-                .iter()
-                .any(|path| line.contains(path))
-            {
+            if ONE_MACHINE.iter().any(|folder| begins_a_path(line, folder)) {
                 mistakes.push(format!("{name}:{}: a path of one machine", number + 1));
             }
             if line.ends_with(' ') || line.ends_with('\t') {
@@ -168,4 +168,10 @@ fn texts(root: &Path, mistakes: &mut Vec<String>) -> Done {
         }
     }
     Ok(())
+}
+
+/// Whether `folder` stands in `line` where an absolute path begins, not in the middle of another.
+fn begins_a_path(line: &str, folder: &str) -> bool {
+    let inside = |letter: char| letter.is_alphanumeric() || "/._-})*".contains(letter);
+    line.match_indices(folder).any(|(at, _)| !line[..at].ends_with(inside))
 }

@@ -27,7 +27,7 @@ use crate::graph::{Graph, GraphError, NodeId};
 use crate::index::{Index, IndexError};
 use crate::keying::{self, Ingredients};
 use crate::manifest::{EngineKind, Manifest};
-use crate::schedule::{Schedule, State as NodeState};
+use crate::schedule::Schedule;
 use crate::state::{Ran, Remembered, State};
 use crate::worker::{Finished, Task, What};
 
@@ -987,7 +987,7 @@ impl Main<'_, '_> {
         let what = match self.build.look_up(id, &keyable) {
             Planned::UpToDate(known) => {
                 self.schedule.begin(id);
-                self.build.replay_up_to_date(id, &known.result);
+                self.build.replay(id, &known.result);
                 self.settle(Finished {
                     id,
                     key: known.key,
@@ -1141,12 +1141,5 @@ fn sweep(tmp: &Path) {
             let _unremoved =
                 spolia_engine::sandbox::remove_scratch(&path).or_else(|_| std::fs::remove_file(&path));
         }
-    }
-}
-
-impl Schedule {
-    /// For messages and tests: whether a node has ended well.
-    pub fn has_succeeded(&self, id: NodeId) -> bool {
-        self.state(id) == NodeState::Succeeded
     }
 }

@@ -387,11 +387,6 @@ impl<'i> Index<'i> {
         lock(&self.presences).insert(path.clone(), found);
         found
     }
-
-    /// The digest of a file as it is known now, without the index.
-    pub fn digests(&self) -> &DigestCache {
-        self.digests
-    }
 }
 
 /// The entries of `tree` that are not any more what it says, below `root`.

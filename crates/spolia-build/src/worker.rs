@@ -263,7 +263,8 @@ impl Build<'_> {
         });
     }
 
-    fn replay(&self, id: NodeId, result: &ActionResult) {
+    /// Shows the kept output of a step that does not run.
+    pub(crate) fn replay(&self, id: NodeId, result: &ActionResult) {
         if !self.options.replay {
             return;
         }
@@ -271,11 +272,6 @@ impl Build<'_> {
         for (stream, bytes) in Log::chunks(&log) {
             self.output(id, stream, bytes);
         }
-    }
-
-    /// Shows the kept output of a step that is in place.
-    pub(crate) fn replay_up_to_date(&self, id: NodeId, result: &ActionResult) {
-        self.replay(id, result);
     }
 
     /// Inputs are there; what another step publishes, or lies outside, is nobody's undeclared file.
