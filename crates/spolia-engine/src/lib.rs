@@ -12,6 +12,7 @@ pub mod jobserver;
 pub mod mounts;
 pub mod perform;
 pub mod process;
+pub mod query;
 pub mod sandbox;
 pub mod sandboxed;
 pub mod tools;
