@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Why(WhyArgs),
     Graph(GraphArgs),
     Run(RunArgs),
+    Cc(CcArgs),
     Cache(CacheArgs),
     Doctor(DoctorArgs),
     Init(InitArgs),
@@ -178,6 +179,19 @@ pub(crate) struct RunArgs {
     pub(crate) allow_empty: bool,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Compile through the compiler cache: `CC="spolia cc gcc"`, or a link of a compiler's name
+///
+/// A compile whose arguments, sources, headers and compiler were seen before is answered from the store: outputs,
+/// dependency files and everything it printed. Whatever fails in the cache, the compiler runs. Variables:
+/// SPOLIA_CACHE_DIR names the store, SPOLIA_ROOT the project's root, SPOLIA_DISABLE=1 turns the cache off,
+/// SPOLIA_RECACHE=1 compiles even where the result is known, SPOLIA_REMAP=0 leaves embedded paths as they are.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CcArgs {
+    /// The compiler and its arguments
+    #[arg(value_name = "COMPILER", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
 }
 
