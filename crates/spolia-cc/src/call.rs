@@ -170,7 +170,8 @@ pub fn run(
 /// Ends this program and runs the compiler instead, as if we were not there; comes back only with the reason why
 /// that is not possible.
 pub fn become_the_compiler(call: &Call<'_>) -> std::io::Error {
-    Program { path: &call.program, arg0: &call.name, args: &call.args, env: &[], folder: None }.become_it()
+    Program { path: &call.program, arg0: call.program.as_os_str(), args: &call.args, env: &[], folder: None }
+        .become_it()
 }
 
 struct Walk<'w> {
@@ -194,8 +195,9 @@ impl Walk<'_> {
         End::NotStarted(self.program(&self.call.args, &[]).become_it())
     }
 
+    /// Under its full path: GCC looks for its parts beside the name it is called by, and that may be our link.
     fn program<'p>(&'p self, args: &'p [OsString], env: &'p [(OsString, Option<OsString>)]) -> Program<'p> {
-        Program { path: &self.call.program, arg0: &self.call.name, args, env, folder: None }
+        Program { path: &self.call.program, arg0: self.call.program.as_os_str(), args, env, folder: None }
     }
 
     fn note(&mut self, room: Option<&Room>, outcome: &Outcome) {
@@ -305,7 +307,7 @@ impl Walk<'_> {
         let print = &mut *self.print;
         let program = Program {
             path: &self.call.program,
-            arg0: &self.call.name,
+            arg0: self.call.program.as_os_str(),
             args: &launch.args,
             env: &launch.env,
             folder: None,
