@@ -13,6 +13,7 @@
 mod demo;
 mod docs;
 mod packages;
+mod perf;
 mod run;
 mod test;
 mod tidy;
@@ -27,6 +28,7 @@ cargo xtask TASK
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
+  perf-reference  what scipy says of the statistics' reference values, against what is committed
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
+        Some("perf-reference") => perf::reference(),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)

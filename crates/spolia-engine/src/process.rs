@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use spolia_core::Cost;
+use spolia_core::codec::unfinished_utf8;
 use spolia_core::result::{Log, Stream};
 
 use crate::cancel::Cancel;
@@ -114,6 +115,8 @@ struct Watched {
 struct Pipe<R> {
     reader: Option<R>,
     stream: Stream,
+    /// The beginning of a character whose rest has not arrived: a piece is text where the output is.
+    held: Vec<u8>,
 }
 
 /// When the child is to be looked at next, whatever happens.
@@ -141,8 +144,8 @@ fn watch(
 ) -> std::io::Result<Watched> {
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
     let pidfd = open_pidfd(pid)?;
-    let mut out = Pipe { reader: child.stdout.take(), stream: Stream::Stdout };
-    let mut err = Pipe { reader: child.stderr.take(), stream: Stream::Stderr };
+    let mut out = Pipe { reader: child.stdout.take(), stream: Stream::Stdout, held: Vec::new() };
+    let mut err = Pipe { reader: child.stderr.take(), stream: Stream::Stderr, held: Vec::new() };
     let mut watched = Watched { log: Log::default(), log_cut: false, stopped: None };
     let mut deadlines = Deadlines {
         timeout: limits.and_then(|limits| limits.timeout).map(|limit| began + limit),
@@ -205,6 +208,8 @@ fn watch(
             deadlines.kill = Some(now + GRACE);
         }
         if ended && deadlines.drain.is_some_and(|at| at <= now) {
+            keep(out.stream, &out.held, &mut watched, on_output);
+            keep(err.stream, &err.held, &mut watched, on_output);
             return Ok(watched);
         }
     }
@@ -235,22 +240,36 @@ fn take<R: Read>(
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<()> {
     let Some(reader) = &mut pipe.reader else { return Ok(()) };
-    let length = match reader.read(buffer) {
+    let held = pipe.held.len();
+    buffer[..held].copy_from_slice(&pipe.held);
+    let length = match reader.read(&mut buffer[held..]) {
         Ok(length) => length,
         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
         Err(error) => return Err(error),
     };
+    let arrived = &buffer[..held + length];
+    pipe.held.clear();
     if length == 0 {
         pipe.reader = None;
+        keep(pipe.stream, arrived, watched, on_output);
         return Ok(());
     }
-    on_output(pipe.stream, &buffer[..length]);
-    if watched.log.as_bytes().len() + length > LOG_BYTES_MAX {
+    let (piece, held) = arrived.split_at(arrived.len() - unfinished_utf8(arrived));
+    pipe.held.extend_from_slice(held);
+    keep(pipe.stream, piece, watched, on_output);
+    Ok(())
+}
+
+fn keep(stream: Stream, piece: &[u8], watched: &mut Watched, on_output: &mut dyn FnMut(Stream, &[u8])) {
+    if piece.is_empty() {
+        return;
+    }
+    on_output(stream, piece);
+    if watched.log.as_bytes().len() + piece.len() > LOG_BYTES_MAX {
         watched.log_cut = true;
     } else {
-        watched.log.push(pipe.stream, &buffer[..length]);
+        watched.log.push(stream, piece);
     }
-    Ok(())
 }
 
 /// To the whole group; that it is gone already is no error.
