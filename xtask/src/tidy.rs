@@ -9,8 +9,14 @@ use serde_json::Value;
 use crate::run::{self, Done};
 
 /// Each crate's floor; a crate imports lower floors only.
-const FLOORS: &[(&str, u32)] =
-    &[("spolia-core", 0), ("spolia-store", 1), ("spolia-engine", 2), ("spolia-build", 3), ("spolia", 5)];
+const FLOORS: &[(&str, u32)] = &[
+    ("spolia-core", 0),
+    ("spolia-store", 1),
+    ("spolia-engine", 2),
+    ("spolia-build", 3),
+    ("spolia-dist", 4),
+    ("spolia", 5),
+];
 /// Only for tests, from any floor; may see the floors its fakes are of.
 const TESTING: &str = "spolia-testing";
 /// Crates that would bring I/O, a clock, threads or a runtime into the pure floor.

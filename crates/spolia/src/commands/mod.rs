@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod collect;
 mod completions;
+mod dist;
 mod doctor;
 mod graph;
 mod init;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Run(args) => {
             run::run(&args, settings, shell).map_err(|failure| failure.with_exit(Exit::NotRun))
         }
+        Command::Dist(args) => dist::run(&args, settings, shell),
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
