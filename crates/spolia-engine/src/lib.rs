@@ -10,6 +10,7 @@ pub mod executor;
 pub mod host;
 pub mod jobserver;
 pub mod mounts;
+pub mod observe;
 pub mod perform;
 pub mod process;
 pub mod sandbox;

@@ -35,10 +35,10 @@ pub(crate) fn run(args: &BuildArgs, settings: &Settings, shell: &Shell) -> Resul
     let variant = args.how.variant.as_deref();
     let file = options.may_be_fresh().then(|| fresh_file(&root, &name, variant, &options, &store, settings));
     if let Some(file) = &file
-        && let Some((summary, steps)) = fresh::check(&root, file, now_us(), &|name| settings.var(name))
+        && let Some(found) = fresh::check(&root, file, now_us(), &|name| settings.var(name))
     {
         return recorded(&root, None, store, settings, shell, |session| {
-            Ok(tell_fresh(session, &options, summary, steps, began))
+            Ok(tell_fresh(session, &options, found, began))
         });
     }
     let digests = digest_cache(&store, &root);
