@@ -22,7 +22,7 @@ pub mod room;
 pub mod site;
 pub mod tally;
 
-pub use call::{Call, Compiler, End, Invocation, Launch, Options, run};
+pub use call::{Call, Compiler, End, Invocation, Launch, NotKept, Options, Ran, Watch, run};
 pub use env::Env;
 pub use outcome::{Miss, NotCacheable, Outcome, PassThrough};
 pub use room::Room;
