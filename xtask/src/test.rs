@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{docs, packages, tidy};
+use crate::{docs, packages, perf, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
@@ -40,7 +40,8 @@ fn lint() -> Done {
 }
 
 fn tests() -> Done {
-    run::cargo(&["test", "--workspace", "--no-fail-fast"])
+    run::cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    perf::reference()
 }
 
 fn ordinary() -> Done {

@@ -3,7 +3,7 @@
 //! The main thread keys every node as soon as what it needs is known, answers what is in place, and hands
 //! the rest to workers. A build in which nothing changed starts no thread and opens no file of the store.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -22,7 +22,7 @@ use spolia_store::tree::{MaterialiseError, MaterialiseOptions};
 use spolia_store::{DigestCache, LocalStore, Place, RunId};
 
 use crate::claim::{self, Claim, Claimed, Stopped};
-use crate::fresh::{Fresh, FreshStep};
+use crate::fresh::{Found, Fresh, FreshStep};
 use crate::graph::{Graph, GraphError, NodeId};
 use crate::index::{Index, IndexError};
 use crate::keying::{self, Ingredients};
@@ -674,6 +674,7 @@ impl<'b> Build<'b> {
         };
         let mut fresh = Fresh {
             noted_at_us: (self.session.now_us)(),
+            project: self.manifest.name.clone(),
             summary: summary.clone(),
             steps,
             env: env.into_iter().map(value).collect(),
@@ -748,7 +749,9 @@ impl<'b> Build<'b> {
     /// Writes what the next build profits from. None of it can fail the build.
     fn keep(&self, ended: &mut Ended) {
         if self.state_changed.load(std::sync::atomic::Ordering::Relaxed) && self.make_own_folders().is_ok() {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let ours: HashSet<_> = self.graph.ids().map(|id| &self.graph.node(id).id).collect();
+            state.forget_oldest(|id| ours.contains(id));
             if let Err(error) = state.save(&self.own().join("state")) {
                 self.warn(format!("cannot write `.spolia/state`: {error}"), None);
             }
@@ -824,14 +827,9 @@ fn started(session: &Session<'_>, options: &Options, project: Option<String>, st
 }
 
 /// Tells of a build that [`crate::fresh::check`] has answered, as if it had been made.
-pub fn tell_fresh(
-    session: &Session<'_>,
-    options: &Options,
-    summary: Summary,
-    steps: Vec<FreshStep>,
-    began: Instant,
-) -> Ended {
-    (session.sink)(started(session, options, None, steps.len()));
+pub fn tell_fresh(session: &Session<'_>, options: &Options, found: Found, began: Instant) -> Ended {
+    let Found { project, summary, steps } = found;
+    (session.sink)(started(session, options, project, steps.len()));
     for FreshStep { id, key, saved } in steps {
         let outcome = StepOutcome::Hit { tier: Tier::UpToDate, saved, restored_files: 0, restored_bytes: 0 };
         (session.sink)(EventKind::StepFinished { id, key: Some(key), outcome });

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod compiler;
 mod exit;
 mod painter;
 mod project;
@@ -26,6 +27,10 @@ fn main() -> std::process::ExitCode {
         let spec = args.next().unwrap_or_default();
         let code = spolia_engine::sandbox::launch::main(&spec);
         return std::process::ExitCode::from(u8::try_from(code).unwrap_or(70));
+    }
+    let all: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(code) = compiler::run(&all) {
+        return code;
     }
     let args = match cli::Args::try_parse() {
         Ok(args) => args,

@@ -221,6 +221,12 @@ impl LocalStore {
         self.layout.base.join("digests").join(name)
     }
 
+    /// A path in the store's folder of temporary files that nobody else uses. What is left there by a dead
+    /// process goes with a collection.
+    pub fn scratch(&self) -> PathBuf {
+        self.layout.tmp().join(temp_name())
+    }
+
     /// Whether the store takes writes, as far as is known.
     pub fn is_writable(&self) -> bool {
         self.writable
