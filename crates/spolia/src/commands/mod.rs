@@ -9,6 +9,7 @@ mod doctor;
 mod graph;
 mod init;
 mod look;
+mod pin;
 mod run;
 mod schema;
 mod sweep;
