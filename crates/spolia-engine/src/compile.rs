@@ -84,6 +84,19 @@ impl Program<'_> {
     pub fn capture(&self, on_output: &mut dyn FnMut(Stream, &[u8])) -> std::io::Result<Captured> {
         capture(self.command(), on_output)
     }
+
+    /// Runs it as [`crate::observe::run`] does.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn observe(
+        &self,
+        library: Option<&Path>,
+        callers_preload: Option<&OsStr>,
+        on_output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> std::io::Result<crate::observe::Observed> {
+        crate::observe::run(self.command(), library, callers_preload, on_output)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the engine measures what it runs")]
