@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("spolia-build", 3),
     ("spolia-cc", 3),
     ("spolia-perf", 3),
+    ("spolia-dist", 4),
     ("spolia", 5),
 ];
 /// Only for tests, from any floor; may see the floors its fakes are of.

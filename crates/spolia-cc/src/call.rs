@@ -18,7 +18,9 @@ use spolia_core::event::Tier;
 use spolia_core::key::{HashWriter, KeyWriter, Value};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{ActionKey, Cost};
-use spolia_engine::compile::{Captured, Program};
+use spolia_engine::compile::Program;
+use spolia_engine::observe;
+use spolia_engine::process::Ended;
 use spolia_store::{Entry, Store};
 
 use crate::direct::{Kept, KeptOutput, Manifest, Raw, Seen};
@@ -81,6 +83,30 @@ pub struct Launch {
     pub env: Vec<(OsString, Option<OsString>)>,
     /// Files of ours that go when the call ends.
     pub scratch: Vec<PathBuf>,
+    /// Whether and how what it looks at is observed.
+    pub watch: Watch,
+}
+
+/// How a compile is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// Not.
+    #[default]
+    No,
+    /// Its files.
+    Files,
+    /// Its files, and its variables by this library ([`observe::install`]).
+    Variables(PathBuf),
+}
+
+/// A compile that ran and succeeded.
+pub struct Ran {
+    /// How it ended, what it printed, what it cost.
+    pub ended: Ended,
+    /// What it looked at, where that was asked for; an error says why that is not known.
+    pub observed: Option<std::io::Result<observe::Seen>>,
+    /// The files' clock before it began, ns since 1970.
+    pub began_ns: i64,
 }
 
 /// Reads the arguments of one kind of compiler.
@@ -113,11 +139,11 @@ pub trait Invocation {
     /// What to run on a miss.
     fn launch(&mut self, room: &Room, call: &Call<'_>) -> Launch;
 
-    /// What the compile depended on. `began_ns` is the files' clock before it began.
+    /// What the compile depended on.
     ///
     /// # Errors
     /// Why the result cannot be kept, in a sentence, or that the call is not cacheable after all.
-    fn seen(&mut self, room: &Room, call: &Call<'_>, ran: &Captured, began_ns: i64) -> Result<Seen, NotKept>;
+    fn seen(&mut self, room: &Room, call: &Call<'_>, ran: &Ran) -> Result<Seen, NotKept>;
 
     /// A [`Share::Text`] output in a form that any call may read.
     fn pack(&self, room: &Room, name: &str, text: Vec<u8>) -> Vec<u8>;
@@ -312,19 +338,25 @@ impl Walk<'_> {
             env: &launch.env,
             folder: None,
         };
-        let ran = match program.capture(print) {
-            Ok(ran) => ran,
+        let preload = self.call.env.get("LD_PRELOAD");
+        let observed = match &launch.watch {
+            Watch::No => program.capture(print).map(|ended| (ended, None)),
+            Watch::Files => program.observe(None, preload, print).map(|seen| (seen.ended, Some(seen.seen))),
+            Watch::Variables(library) => {
+                program.observe(Some(library), preload, print).map(|seen| (seen.ended, Some(seen.seen)))
+            }
+        };
+        let ran = match observed {
+            Ok((ended, observed)) => Ran { ended, observed, began_ns },
             Err(error) => {
                 let outcome = Outcome::Internal(format!("the compiler could not be watched: {error}"));
                 return self.plain(Some(room), &outcome);
             }
         };
-        self.record.compile_wall_us = ran.cost.wall_us;
-        self.record.compile_cpu_us = cpu_us(&ran.cost);
-        let (end, outcome) = match ran.end {
-            spolia_engine::End::Exited(0) => {
-                (End::Code(0), self.keep(room, invocation, key, miss, &ran, began_ns))
-            }
+        self.record.compile_wall_us = ran.ended.cost.wall_us;
+        self.record.compile_cpu_us = cpu_us(&ran.ended.cost);
+        let (end, outcome) = match ran.ended.end {
+            spolia_engine::End::Exited(0) => (End::Code(0), self.keep(room, invocation, key, miss, &ran)),
             spolia_engine::End::Exited(code) => (End::Code(code), failed()),
             spolia_engine::End::Signalled(signal) => (End::Signal(signal), failed()),
             spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed()),
@@ -343,14 +375,13 @@ impl Walk<'_> {
         invocation: &mut dyn Invocation,
         key: ActionKey,
         reason: Miss,
-        ran: &Captured,
-        began_ns: i64,
+        ran: &Ran,
     ) -> Outcome {
         let not_stored = |why: String| Outcome::Miss { reason: reason.clone(), not_stored: Some(why) };
-        if ran.log_cut {
+        if ran.ended.log_cut {
             return not_stored("it printed more than is kept".to_owned());
         }
-        let mut seen = match invocation.seen(room, self.call, ran, began_ns) {
+        let mut seen = match invocation.seen(room, self.call, ran) {
             Ok(seen) => seen,
             Err(NotKept::Now(why)) => return not_stored(why),
             Err(NotKept::Never(reason, argument)) => return Outcome::NotCacheable { reason, argument },
@@ -360,7 +391,7 @@ impl Walk<'_> {
             Err(why) => return not_stored(why),
         };
         self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
-        let kept = Kept { outputs, log: Raw(pack_log(room, &ran.log)), cost: ran.cost };
+        let kept = Kept { outputs, log: Raw(pack_log(room, &ran.ended.log)), cost: ran.ended.cost };
         // Read again: another call may have added a set since.
         let mut manifest = read_manifest(room, key).unwrap_or_default();
         manifest.add(seen, kept, room);

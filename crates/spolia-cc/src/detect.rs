@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
-use spolia_core::digest::DigestFunction;
 use spolia_core::{Digest, result::Log, result::Stream};
 use spolia_engine::compile::Program;
 use spolia_store::StatKey;
@@ -90,8 +89,8 @@ pub struct Identity {
     pub kind: Kind,
     /// Whether it knows `-ffile-prefix-map`.
     pub maps_prefixes: bool,
-    /// The assembler it starts is GNU's, which can list what it reads.
-    pub gnu_as: bool,
+    /// The paths of its parts, sorted.
+    pub parts: Vec<Raw>,
 }
 
 /// An identity and what it was read from.
@@ -267,7 +266,6 @@ fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String
         _ => return Err(format!("`{}` does not say which compiler it is", question.program.display())),
     };
     let search = env.get("PATH").unwrap_or_default();
-    let mut gnu_as = false;
     if kind == Kind::Gcc {
         let folders = program_folders(&ask(question, &["-print-search-dirs"], Some(Stream::Stdout))?.1);
         for name in ["cc1", "cc1plus", "as", "cc1obj", "lto-wrapper"] {
@@ -285,18 +283,6 @@ fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String
             }
             if let Some(found) = found {
                 parts.add_program(&found)?;
-                if name == "as" {
-                    let args = [OsString::from("--version")];
-                    let program = Program {
-                        path: &found,
-                        arg0: found.as_os_str(),
-                        args: &args,
-                        env: &[],
-                        folder: None,
-                    };
-                    gnu_as =
-                        program.ask().is_ok_and(|said| text_of(&said.log, None).contains("GNU assembler"));
-                }
             }
         }
         let (_, specs) = ask(question, &["-print-file-name=specs"], Some(Stream::Stdout))?;
@@ -319,9 +305,10 @@ fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String
     for (_, _, digest) in &parts.seen {
         all.extend_from_slice(digest.map(|digest| *digest.as_bytes()).unwrap_or_default().as_slice());
     }
-    let identity = Identity { digest: Digest::blake3(&all), kind, maps_prefixes, gnu_as };
-    debug_assert_eq!(identity.digest.function(), DigestFunction::Blake3);
     let raw = |path: &PathBuf| Raw(path.as_os_str().as_bytes().to_vec());
+    let mut paths: Vec<Raw> = parts.seen.iter().map(|(path, ..)| raw(path)).collect();
+    paths.sort_unstable();
+    let identity = Identity { digest: Digest::blake3(&all), kind, maps_prefixes, parts: paths };
     let mut stamps: Vec<(Raw, Stamp)> =
         parts.seen.iter().map(|(path, stamp, _)| (raw(path), *stamp)).collect();
     if !parts.settled {

@@ -8,7 +8,7 @@
 //! ```text
 //! result entry at the fast key = refs(blobs of all sets, body)           see `spolia_store::refs`
 //! body  = "spolia cc 1\n" postcard((facts, sets))                        oldest set first
-//! fact  = File(path, digest32) | Absent(path) | Listing(path, digest32) | Variable(name, value?)
+//! fact  = File(path, digest32) | Absent(path) | Present(path) | Listing(path, digest32) | Variable(name, value?)
 //! set   = bound? fact-number* kept         kept = output* log cost
 //! path  = as `Site::write` writes it
 //! ```
@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
 use spolia_core::{Cost, Digest, DigestFunction};
-use spolia_store::refs;
+use spolia_store::{StatKey, refs};
 
 use crate::outcome::Miss;
 use crate::{Env, Room};
@@ -54,6 +54,8 @@ pub enum Fact {
     File(Raw, [u8; 32]),
     /// Nothing is there, or nothing that can be read.
     Absent(Raw),
+    /// Something is there, whatever it holds.
+    Present(Raw),
     /// A folder holds exactly these names: BLAKE3 of them, sorted, each with a NUL after it.
     Listing(Raw, [u8; 32]),
     /// A variable has this value, or is not set.
@@ -234,8 +236,12 @@ impl Fact {
                 let file = here(path)?;
                 rustix::fs::stat(&file).is_ok().then(|| Miss::Appeared(name(path)))
             }
+            Self::Present(path) => {
+                let there = here(path).is_some_and(|file| rustix::fs::stat(&file).is_ok());
+                (!there).then(|| Miss::InputGone(name(path)))
+            }
             Self::Listing(path, digest) => {
-                let found = here(path).and_then(|folder| listing(&folder));
+                let found = here(path).and_then(|folder| listing(room, &folder));
                 (found.as_ref() != Some(digest)).then(|| Miss::ListingChanged(name(path)))
             }
             Self::Variable(variable, value) => {
@@ -248,8 +254,15 @@ impl Fact {
     }
 }
 
-/// The digest of the names in a folder; `None` where it cannot be listed.
-pub fn listing(folder: &std::path::Path) -> Option<[u8; 32]> {
+/// The digest of the names in a folder; `None` where it cannot be listed. Remembered as a file's content is: a
+/// folder's times change with its names.
+pub fn listing(room: &Room, folder: &std::path::Path) -> Option<[u8; 32]> {
+    let key = || rustix::fs::stat(folder).ok().map(|stat| StatKey::of(&stat));
+    let before = key()?;
+    if let Some(digest) = room.memo.lookup(&before) {
+        return Some(*digest.as_bytes());
+    }
+    let began_ns = room.memo.clock_ns(&before);
     let mut names: Vec<Vec<u8>> = Vec::new();
     for entry in std::fs::read_dir(folder).ok()? {
         names.push(entry.ok()?.file_name().as_bytes().to_vec());
@@ -260,7 +273,11 @@ pub fn listing(folder: &std::path::Path) -> Option<[u8; 32]> {
         all.extend_from_slice(&name);
         all.push(0);
     }
-    Some(*Digest::blake3(&all).as_bytes())
+    let digest = Digest::blake3(&all);
+    if key()? == before {
+        room.memo.note(&before, &digest, 0, began_ns);
+    }
+    Some(*digest.as_bytes())
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub mod rustc;
 pub mod site;
 pub mod tally;
 
-pub use call::{Call, Compiler, End, Invocation, Launch, Options, run};
+pub use call::{Call, Compiler, End, Invocation, Launch, NotKept, Options, Ran, Watch, run};
 pub use env::Env;
 pub use outcome::{Miss, NotCacheable, Outcome, PassThrough};
 pub use room::Room;

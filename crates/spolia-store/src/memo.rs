@@ -271,8 +271,8 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let from = usize::try_from(bucket_of(&key(7))).unwrap();
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        for at in from..from + RECORD_BYTES {
-            let (byte, flipped) = (whole[at], whole[at] ^ 1);
+        for (at, byte) in whole.iter().copied().enumerate().skip(from).take(RECORD_BYTES) {
+            let flipped = byte ^ 1;
             file.write_all_at(&[flipped], at as u64).unwrap();
             assert_eq!(memo(temp.path()).lookup(&key(7)), None, "{at}");
             file.write_all_at(&[byte], at as u64).unwrap();

@@ -71,6 +71,7 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     Run(RunArgs),
     Cc(CcArgs),
+    Dist(DistArgs),
     Cache(CacheArgs),
     Doctor(DoctorArgs),
     Init(InitArgs),
@@ -193,6 +194,32 @@ pub(crate) struct CcArgs {
     /// The compiler and its arguments
     #[arg(value_name = "COMPILER", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Pack what steps give and files of the tree into archives that are the same bytes everywhere
+///
+/// Builds the steps that `[dist.NAME]` of the manifest packs, then writes one archive for each platform, sums and
+/// a manifest. The same commit gives the same bytes on every machine, for every user, in every folder. Where
+/// nothing changed, nothing is written.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct DistArgs {
+    /// Tables `[dist.NAME]` to pack [default: every one]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// The folder to write to [default: `to` in `[dist.NAME]`, or `dist`]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Pack a tree that is not what its commit says; the manifest will say so
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
+    /// Say what would be packed, and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Run the steps and pack even where nothing changed
+    #[arg(long)]
+    pub(crate) no_cache: bool,
 }
 
 /// Look at the store, check it, and make it smaller

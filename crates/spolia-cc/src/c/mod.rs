@@ -3,21 +3,22 @@
 pub mod args;
 pub mod deps;
 mod marks;
+mod reader;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use spolia_core::key::{KeyWriter, Value};
-use spolia_engine::compile::Captured;
 
 use crate::Room;
-use crate::call::{Call, Compiler, Invocation, Launch, NotKept, Options};
+use crate::call::{Call, Compiler, Invocation, Launch, NotKept, Options, Ran, Watch};
 use crate::detect::{self, Identity, Kind, Question};
-use crate::direct::{Fact, Raw, Seen};
+use crate::direct::Seen;
 use crate::outcome::{NotCacheable, Outcome};
 use crate::replay::{Place, Share};
 use args::{KeyArg, Language, Parsed, Product};
+use reader::Reader;
 
 /// Variables that change what a C compiler does.
 const VARIABLES: &[&str] = &[
@@ -75,8 +76,6 @@ impl Compiler for C {
             first,
             colour: options.colour,
             remap: options.remap,
-            our_deps: None,
-            assembler_deps: None,
         }))
     }
 }
@@ -94,10 +93,6 @@ struct Compile {
     first: usize,
     colour: bool,
     remap: bool,
-    /// Where the compiler is told to write dependencies for us.
-    our_deps: Option<PathBuf>,
-    /// Where the assembler is told to.
-    assembler_deps: Option<PathBuf>,
 }
 
 impl Compile {
@@ -110,11 +105,6 @@ impl Compile {
         let compiles =
             self.parsed.language != Language::PlainAssembler && self.parsed.product != Product::Header;
         self.remap && known && compiles && !self.parsed.own_paths && room.site.root.is_some()
-    }
-
-    fn lists_assembler(&self) -> bool {
-        self.identity.as_ref().is_some_and(|identity| identity.gnu_as && identity.kind == Kind::Gcc)
-            && self.parsed.product == Product::Object
     }
 }
 
@@ -137,14 +127,6 @@ impl Invocation for Compile {
         let identity = detect::identity(room, call.env, &question).map_err(Outcome::Internal)?;
         self.identity = Some(identity.clone());
         let p = &self.parsed;
-        if p.deps.as_ref().is_some_and(|deps| !deps.system) {
-            let argument = Some("-MMD".to_owned());
-            return Err(Outcome::NotCacheable { reason: NotCacheable::Argument, argument });
-        }
-        if p.profile_use {
-            let argument = Some("-fprofile-use".to_owned());
-            return Err(Outcome::NotCacheable { reason: NotCacheable::HiddenInputs, argument });
-        }
         let is_device = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
         let output = p.output_path();
         if output.as_os_str() == "-" || is_device(&output) {
@@ -189,9 +171,11 @@ impl Invocation for Compile {
         }
         writer.close();
         writer.field("source path", Value::Bytes(&room.site.write(p.source.as_os_str().as_bytes())));
-        let (_, digest) = room
-            .digest(&p.source)
-            .map_err(|error| Outcome::Internal(format!("cannot read `{}`: {error}", p.source.display())))?;
+        // The compiler says what is wrong with a source that is not there.
+        let (_, digest) = room.digest(&p.source).map_err(|_| {
+            let argument = Some(p.source.display().to_string());
+            Outcome::NotCacheable { reason: NotCacheable::NoSource, argument }
+        })?;
         writer.field("source", Value::Digest(digest));
         Ok(())
     }
@@ -236,77 +220,20 @@ impl Invocation for Compile {
             launch.args.push(map);
         }
         launch.args.extend_from_slice(rest);
-        if self.parsed.deps.is_none() && self.parsed.language != Language::PlainAssembler {
-            let ours = room.scratch();
-            launch.args.extend(["-MD", "-MT", "o", "-MF"].map(OsString::from));
-            launch.args.push(ours.clone().into_os_string());
-            launch.scratch.push(ours.clone());
-            self.our_deps = Some(ours);
-        }
-        if self.lists_assembler() {
-            let ours = room.scratch();
-            let mut option = OsString::from("-Wa,--MD,");
-            option.push(&ours);
-            launch.args.push(option);
-            launch.scratch.push(ours.clone());
-            self.assembler_deps = Some(ours);
-        }
+        launch.watch = Watch::Files;
         launch
     }
 
-    fn seen(
-        &mut self,
-        room: &Room,
-        call: &Call<'_>,
-        _ran: &Captured,
-        began_ns: i64,
-    ) -> Result<Seen, NotKept> {
-        let unreadable = |what: &Path| NotKept::Now(format!("`{}` cannot be read", what.display()));
-        let mut paths = vec![self.parsed.source.as_os_str().as_bytes().to_vec()];
-        let mut add = |file: &Path| -> Result<(), NotKept> {
-            let text = std::fs::read(file).map_err(|_| unreadable(file))?;
-            paths.extend(deps::parse(&text).ok_or_else(|| unreadable(file))?);
-            Ok(())
+    fn seen(&mut self, room: &Room, call: &Call<'_>, ran: &Ran) -> Result<Seen, NotKept> {
+        let never = |argument: String| NotKept::Never(NotCacheable::HiddenInputs, Some(argument));
+        let observed = match &ran.observed {
+            Some(Ok(observed)) => observed,
+            Some(Err(error)) => return Err(never(format!("the compiler could not be observed: {error}"))),
+            None => return Err(never("the compiler was not observed".to_owned())),
         };
-        match (&self.our_deps, self.parsed.depfile()) {
-            (Some(ours), _) => add(ours)?,
-            (None, Some(theirs)) => add(&theirs)?,
-            (None, None) => {}
-        }
-        let source = paths[0].clone();
-        if let Some(listed) = &self.assembler_deps {
-            // Among them are the compiler's own temporary file and names out of line markers.
-            let text = std::fs::read(listed).map_err(|_| unreadable(listed))?;
-            let files = deps::parse(&text).ok_or_else(|| unreadable(listed))?;
-            let is_there = |path: &Vec<u8>| rustix::fs::stat(path.as_slice()).is_ok();
-            let files = files.into_iter().filter(is_there);
-            paths.extend(files);
-        }
-        paths.sort_unstable();
-        paths.dedup();
-        let mut seen = Seen::default();
-        for path in &paths {
-            let file = PathBuf::from(std::ffi::OsStr::from_bytes(path));
-            let (key, digest, found) = room.memo.scan(&file, &marks::of).map_err(|_| unreadable(&file))?;
-            if key.mtime_ns.max(key.ctime_ns) >= began_ns {
-                return Err(NotKept::Now(format!("`{}` changed while the compiler ran", file.display())));
-            }
-            if found & marks::TIME != 0
-                && (call.env.some("SOURCE_DATE_EPOCH").is_none() || found & marks::TIMESTAMP != 0)
-            {
-                let argument = Some(file.display().to_string());
-                return Err(NotKept::Never(NotCacheable::TimeMacro, argument));
-            }
-            if found & marks::ASSEMBLER_FILES != 0 && self.assembler_deps.is_none() {
-                let argument = Some(file.display().to_string());
-                return Err(NotKept::Never(NotCacheable::HiddenInputs, argument));
-            }
-            // The source is in the fast key.
-            if *path != source {
-                seen.facts.push(Fact::File(Raw(room.site.write(path)), *digest.as_bytes()));
-            }
-        }
-        Ok(seen)
+        let identity = self.identity.as_ref().map(|identity| identity.parts.as_slice()).unwrap_or_default();
+        let reader = Reader { room, call, ran, source: &self.parsed.source, parts: identity };
+        reader.seen(observed, &self.places())
     }
 
     fn pack(&self, room: &Room, _name: &str, text: Vec<u8>) -> Vec<u8> {

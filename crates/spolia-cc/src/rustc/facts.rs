@@ -228,7 +228,7 @@ impl Fact {
                 (is != Some(*folder)).then(|| Miss::InputGone(shown(path)))
             }
             Self::Listing(path, digest) => {
-                let found = here.folders.read(&path.0).and_then(|folder| listing(&folder));
+                let found = here.folders.read(&path.0).and_then(|folder| listing(here.room, &folder));
                 (found.as_ref() != Some(digest)).then(|| Miss::ListingChanged(shown(path)))
             }
         }
@@ -303,7 +303,7 @@ mod tests {
         place.check(Fact::Hidden(raw("A"), Some(raw("\0\x1aW/x"))), true);
         place.check(Fact::Hidden(raw("A"), Some(raw("\0\x1aW/y"))), false);
         place.check(Fact::Folder(b'W', raw("/elsewhere")), false);
-        let listed = listing(&place.room.site.cwd).unwrap();
+        let listed = listing(&place.room, &place.room.site.cwd).unwrap();
         place.check(Fact::Listing(raw("W"), listed), true);
         std::fs::write(place.room.site.cwd.join("new"), "").unwrap();
         place.check(Fact::Listing(raw("W"), listed), false);

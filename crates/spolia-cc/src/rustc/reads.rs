@@ -259,7 +259,7 @@ impl Work<'_> {
             if aside || in_toolchain || !folder.is_dir() {
                 continue;
             }
-            let Some(names) = listing(&folder) else {
+            let Some(names) = listing(self.here.room, &folder) else {
                 return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(folder.display().to_string())));
             };
             let fact = Fact::Listing(self.path(&folder), names);

@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod collect;
 mod completions;
+mod dist;
 mod doctor;
 mod graph;
 mod init;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
             args.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
         ))
         .hint("write `spolia cc gcc ARGS…`; `spolia cc --help` says more")),
+        Command::Dist(args) => dist::run(&args, settings, shell),
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
