@@ -19,6 +19,7 @@ pub mod env;
 pub mod outcome;
 pub mod replay;
 pub mod room;
+pub mod rustc;
 pub mod setup;
 pub mod site;
 pub mod summary;

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod observe;
 pub mod perform;
 pub mod process;
+pub mod query;
 pub mod sandbox;
 pub mod sandboxed;
 pub mod tools;

@@ -74,6 +74,7 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     Dist(DistArgs),
     Cache(CacheArgs),
+    Sweep(Box<SweepArgs>),
     Doctor(DoctorArgs),
     Init(InitArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
@@ -303,6 +304,31 @@ pub(crate) enum CacheCommand {
     Dir,
     /// Print how much the store holds, by kind
     Size,
+}
+
+/// Remove stale build artifacts from Cargo's target directories; never a live one
+///
+/// What is live is asked of Cargo: the files that the declared or detected commands would need, for the lock
+/// file, features, profiles, flags and compiler as they are now. Everything else that Cargo made is stale.
+/// Nothing is compiled for it, and the time of an access decides nothing.
+///
+/// First comes the plan: what goes, why, and how many bytes that frees. `--dry-run` ends there. What goes is
+/// deleted, or kept aside with `--quarantine` until `spolia sweep undo`. Cargo's own locks are held meanwhile.
+#[derive(clap::Args, Debug, Clone)]
+#[command(args_conflicts_with_subcommands = false)]
+pub(crate) struct SweepArgs {
+    /// Projects or target directories [default: the current folder]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Say what would go and why, and remove nothing
+    #[arg(short = 'n', visible_short_alias = 'd', long)]
+    pub(crate) dry_run: bool,
+    /// All projects below the paths
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+    /// With --recursive: also in folders whose names begin with a dot
+    #[arg(long)]
+    pub(crate) hidden: bool,
 }
 
 /// Say what is installed, what is misconfigured, and what to do; exit code 4 if problems remain

@@ -16,7 +16,12 @@ use crate::exit::Exit;
 
 fn main() -> std::process::ExitCode {
     let mut args = std::env::args_os();
-    let second = args.nth(1);
+    let first = args.next();
+    // In the place of a compiler, a thousand times in one sweep.
+    if spolia_sweep::skeleton::is_asked_for(first.as_deref()) {
+        return std::process::ExitCode::from(spolia_sweep::skeleton::main(std::env::args_os()));
+    }
+    let second = args.next();
     // Before anything else: the launcher forks, and nothing may have been started by then.
     if second.as_deref() == Some(std::ffi::OsStr::new(spolia_engine::sandbox::SUBCOMMAND)) {
         let spec = args.next().unwrap_or_default();

@@ -111,6 +111,19 @@ impl Settings {
         self.env.get(std::ffi::OsStr::new(name)).cloned()
     }
 
+    /// All of the caller's variables, for tools that are asked about the caller's own builds.
+    pub(crate) fn whole_env(&self) -> Vec<(OsString, OsString)> {
+        self.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Where short-lived files go.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.var("TMPDIR")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .unwrap_or_else(|| "/tmp".into())
+    }
+
     fn some(&self, names: &[&str]) -> BTreeMap<String, OsString> {
         names.iter().filter_map(|name| Some(((*name).to_owned(), self.var(name)?))).collect()
     }

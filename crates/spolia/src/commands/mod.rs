@@ -13,6 +13,7 @@ mod look;
 mod run;
 mod schema;
 mod stats;
+mod sweep;
 mod why;
 
 use crate::cli::Command;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
+        Command::Sweep(args) => sweep::run(&args, settings, shell),
         Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),
     }
