@@ -63,6 +63,9 @@ fn install() -> Done {
         (&["script"], &["bsdutils"]),
         (&["strace"], &["strace"]),
         (&["python3"], &["python3"]),
+        (&["bsdtar"], &["libarchive-tools"]),
+        (&["unzip"], &["unzip"]),
+        (&["xz", "zstd"], &["xz-utils", "zstd"]),
     ];
     for (programs, packages) in needed {
         if !packages::ensure(programs, packages)? {

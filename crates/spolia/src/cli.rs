@@ -256,6 +256,15 @@ pub(crate) struct DistArgs {
     /// Run the steps and pack even where nothing changed
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Sign `SHA256SUMS` with this secret key of minisign; its password is in SPOLIA_SIGN_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// Check a release instead: sums, archives, manifest, statement, signature; exit code 4 for problems
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "dry_run", "no_cache", "output", "sign_key"])]
+    pub(crate) check: Option<PathBuf>,
+    /// Whose signature a checked release must have: a public key of minisign, or a file with one
+    #[arg(long, value_name = "KEY", requires = "check")]
+    pub(crate) public_key: Option<String>,
 }
 
 /// Look at the store, check it, and make it smaller
