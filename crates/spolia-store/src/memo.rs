@@ -5,14 +5,16 @@
 //! v1/memo-1 = bucket{65536}                      a sparse file; what was never written reads as zero
 //! bucket    = record{4}
 //! record    = check8 u64le(dev) u64le(ino) u64le(size) i64le(mtime_ns) i64le(ctime_ns) digest32 u64le(marks)
-//! marks     = what a scan of the content found, in the scanner's own bits; 0 where it was not scanned
+//! marks     = what a scan of the content found, in the scanner's own bits; 0 where it was not scanned; the highest
+//!             bit: vouched for
 //! check     = the first 8 bytes of BLAKE3("spolia memo 1\n" and the rest of the record)
 //! ```
 //!
 //! The bucket follows from `(dev, ino)`. A record that was torn by two writers, cut or flipped fails its
 //! check and counts as absent, so no lock is needed. A full bucket loses a record: a file is hashed again.
 //!
-//! A digest is kept only for a file that was settled when its hashing began, as in [`crate::digests`].
+//! A digest is kept only for a file that was settled when its hashing began, as in [`crate::digests`], or that the
+//! caller vouches for: it made the file itself and nobody else knows of it yet.
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -30,6 +32,10 @@ const BUCKETS: u64 = 1 << 16;
 const WAYS: usize = 4;
 const RECORD_BYTES: usize = 88;
 const BUCKET_BYTES: usize = WAYS * RECORD_BYTES;
+/// The longest word that a scan may look for, bytes.
+const WORD_BYTES_MAX: usize = 64;
+/// The mark of a file that its maker vouches for.
+const VOUCHED: u64 = 1 << 63;
 /// How often a file that changes while it is read is read again.
 const TRIES_MAX: usize = 3;
 
@@ -65,10 +71,6 @@ impl StatMemo {
 
     /// The same with the marks of its scan.
     pub fn lookup_marked(&self, key: &StatKey) -> Option<(Digest, u64)> {
-        // Guards against a clock that was set back since the record was made.
-        if !key.is_settled(self.now_ns) {
-            return None;
-        }
         let reader = self.reader.get_or_init(|| File::open(&self.path).ok()).as_ref()?;
         let bucket = read_bucket(reader, bucket_of(key))?;
         let found =
@@ -78,7 +80,20 @@ impl StatMemo {
         let mut marks = [0; 8];
         marks.copy_from_slice(&found[80..]);
         let digest = Digest::new(DigestFunction::Blake3, digest);
-        (found[..8] == check(&found[8..])).then_some((digest, u64::from_le_bytes(marks)))
+        let marks = u64::from_le_bytes(marks);
+        // Guards against a clock that was set back since the record was made.
+        if marks & VOUCHED == 0 && !key.is_settled(self.now_ns) {
+            return None;
+        }
+        (found[..8] == check(&found[8..])).then_some((digest, marks & !VOUCHED))
+    }
+
+    /// Keeps the digest of a file that the caller has just made or put in place, and of which nobody else knows yet:
+    /// there is no earlier writer whose last write could still be within the same tick of the clock.
+    pub fn vouch(&self, key: &StatKey, digest: &Digest) {
+        if self.writable && digest.function() == DigestFunction::Blake3 {
+            self.write(key, digest, VOUCHED);
+        }
     }
 
     /// Keeps a digest that was computed from the file with this `stat`, where it can be trusted. `began_ns`
@@ -87,6 +102,10 @@ impl StatMemo {
         if !self.writable || digest.function() != DigestFunction::Blake3 || !key.is_settled(began_ns) {
             return;
         }
+        self.write(key, digest, marks & !VOUCHED);
+    }
+
+    fn write(&self, key: &StatKey, digest: &Digest, marks: u64) {
         let Some(writer) = self.writer.get_or_init(|| open_for_writing(&self.path)) else { return };
         let at = bucket_of(key);
         let bucket = read_bucket(writer, at).unwrap_or([0; BUCKET_BYTES]);
@@ -167,9 +186,14 @@ impl StatMemo {
             let (digest, size, marks) = if content::read_small(&file, &mut content)? {
                 (Digest::blake3(&content), content.len() as u64, scan(&content))
             } else {
-                // Longer than any source: hashed piece by piece, and the scan sees the pieces.
-                let mut marks = 0;
-                let (digest, size) = hash::file_seen(&file, &mut |piece| marks |= scan(piece))?;
+                // Longer than most sources: piece by piece. A word may lie across two of them.
+                let (mut marks, mut pieces) = (0, Vec::new());
+                let (digest, size) = hash::file_seen(&file, &mut |piece| {
+                    let kept = pieces.len().saturating_sub(WORD_BYTES_MAX);
+                    pieces.drain(..kept);
+                    pieces.extend_from_slice(piece);
+                    marks |= scan(&pieces);
+                })?;
                 (digest, size, marks)
             };
             let after = StatKey::of(&rustix::fs::fstat(&file)?);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use spolia_cc::detect::{self, Kind};
-use spolia_cc::{Call, Compiler, End, c};
+use spolia_cc::{Call, Compiler, End, c, rustc};
 
 use crate::settings::CompilerSettings;
 use crate::shell;
@@ -35,8 +35,28 @@ fn wanted(args: &[OsString]) -> Option<(OsString, &[OsString])> {
     }
 }
 
+/// What a build script's launcher says: `__build-script DIGEST PROGRAM NAME ARGS…`.
+fn launched(args: &[OsString]) -> Option<rustc::script::Launched<'_>> {
+    if args.get(1)? != rustc::script::SUBCOMMAND {
+        return None;
+    }
+    let (digest, real, name) = (args.get(2)?, args.get(3)?.into(), args.get(4)?.clone());
+    Some(rustc::script::Launched { digest, real, name, args: args[5..].to_vec() })
+}
+
 /// Runs as a compiler if that is what we were called as.
 pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
+    if let Some(launched) = launched(args) {
+        let settings = CompilerSettings::gather();
+        let program = launched.real.clone();
+        let CompilerSettings { env, options, cwd, disabled } = &settings;
+        let end = if *disabled {
+            rustc::script::just_run(launched, env, cwd.clone())
+        } else {
+            rustc::script::run(launched, env, cwd.clone(), options, &mut shell::pass_on)
+        };
+        return Some(code(end, &program));
+    }
     let (name, rest) = wanted(args)?;
     let settings = CompilerSettings::gather();
     let own = std::fs::metadata("/proc/self/exe").ok().map(|found| (found.dev(), found.ino()));
@@ -46,21 +66,25 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
         return Some(ExitCode::from(NOT_FOUND));
     };
     let call = Call { program, name, args: rest.to_vec(), env: &settings.env, cwd: settings.cwd };
-    let compiler: Option<Box<dyn Compiler>> = match detect::kind_of_name(&call.name) {
-        _ if settings.disabled => None,
-        Some(kind @ (Kind::Gcc | Kind::Clang | Kind::Zig)) => Some(Box::new(c::C { kind })),
-        Some(Kind::Rustc | Kind::ClippyDriver) | None => None,
-    };
-    let end = match compiler {
-        Some(compiler) => spolia_cc::run(compiler.as_ref(), &call, &settings.options, &mut shell::pass_on),
+    let known = if settings.disabled { None } else { detect::kind_of_name(&call.name) };
+    let end = match known {
+        Some(kind @ (Kind::Gcc | Kind::Clang | Kind::Zig)) => {
+            let compiler: &dyn Compiler = &c::C { kind };
+            spolia_cc::run(compiler, &call, &settings.options, &mut shell::pass_on)
+        }
+        Some(Kind::Rustc | Kind::ClippyDriver) => rustc::run(&call, &settings.options, &mut shell::pass_on),
         None => End::NotStarted(spolia_cc::call::become_the_compiler(&call)),
     };
-    Some(match end {
+    Some(code(end, &call.program))
+}
+
+fn code(end: End, program: &Path) -> ExitCode {
+    match end {
         End::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         End::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
         End::NotStarted(error) => {
-            shell::complain(&format!("cannot start `{}`: {error}", call.program.display()));
+            shell::complain(&format!("cannot start `{}`: {error}", program.display()));
             ExitCode::from(NOT_FOUND)
         }
-    })
+    }
 }

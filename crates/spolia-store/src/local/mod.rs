@@ -33,6 +33,7 @@ pub(crate) mod content;
 pub(crate) mod layout;
 mod publish;
 mod sealed;
+mod shared;
 
 use std::fs::File;
 use std::io::{Read, Write};
