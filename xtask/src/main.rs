@@ -16,6 +16,7 @@ mod fuzz;
 mod packages;
 mod perf;
 mod run;
+mod rust_rows;
 mod test;
 mod tidy;
 
@@ -27,6 +28,8 @@ cargo xtask TASK
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
                or a part of that: lint, tests, ordinary
   demo         build the example in examples/tools cold, warm, and after bumping one tool
+  conformance-rust
+               what the compiler cache gives for Rust against what rustc gives now, as a table
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)
         }),
+        Some("conformance-rust") => rust_rows::run(&rest),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
