@@ -10,13 +10,13 @@
     reason = "it starts programs and reads the environment, that is its work"
 )]
 
+mod conformance;
 mod demo;
 mod docs;
 mod fuzz;
 mod packages;
 mod perf;
 mod run;
-mod rust_rows;
 mod test;
 mod tidy;
 
@@ -28,10 +28,10 @@ cargo xtask TASK
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
                or a part of that: lint, tests, ordinary
   demo         build the example in examples/tools cold, warm, and after bumping one tool
-  conformance-rust
-               what the compiler cache gives for Rust against what rustc gives now, as a table
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
+  conformance  what compiler caches give against what the compiler gives now: [--tool T] [--compiler C]
+               [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
   bench        the task-cache benchmark beside its peers (long)
@@ -46,13 +46,13 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
+        Some("conformance") => conformance::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)
         }),
-        Some("conformance-rust") => rust_rows::run(&rest),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
