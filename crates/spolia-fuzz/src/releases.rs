@@ -69,7 +69,7 @@ pub(crate) const ARCHIVE: Target = Target {
             checked(folder.path());
         });
     },
-    tries: 500,
+    tries: 150,
 };
 
 /// Manifests of releases.
@@ -89,5 +89,5 @@ pub(crate) const RECORD: Target = Target {
             checked(folder.path());
         });
     },
-    tries: 500,
+    tries: 150,
 };
