@@ -5,6 +5,7 @@
 //! changed seeds each.
 
 mod files;
+mod releases;
 mod targets;
 
 /// One parser.
@@ -35,6 +36,9 @@ pub const TARGETS: &[Target] = &[
     files::FRESH,
     files::BLOB,
     files::SEALED,
+    releases::SUMS,
+    releases::ARCHIVE,
+    releases::RECORD,
 ];
 
 /// The one of this name.
