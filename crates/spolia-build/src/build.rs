@@ -19,9 +19,9 @@ use spolia_engine::perform::{Lookup, Presence, appeared, chain};
 use spolia_engine::tools::{Surroundings, Tool, Toolbox};
 use spolia_engine::{Cancel, Engine};
 use spolia_store::tree::{MaterialiseError, MaterialiseOptions};
-use spolia_store::{DigestCache, LocalStore, Place, RunId};
+use spolia_store::{DigestCache, LocalStore, Lock, Place, RunId, StoreError};
 
-use crate::claim::{self, Claim, Claimed, Stopped};
+use crate::claim::{self, Claim, Stopped};
 use crate::fresh::{Fresh, FreshStep};
 use crate::graph::{Graph, GraphError, NodeId};
 use crate::index::{Index, IndexError};
@@ -377,7 +377,7 @@ impl<'b> Build<'b> {
     }
 
     /// A folder that holds exactly the outputs of a node, and the claim by which it stays so.
-    pub(crate) fn needs_folder(&self, id: NodeId) -> Result<(PathBuf, Option<Claimed>), String> {
+    pub(crate) fn needs_folder(&self, id: NodeId) -> Result<(PathBuf, Option<Lock>), String> {
         let node = self.graph.node(id);
         if node.body.outputs.is_empty() {
             let empty = self.own().join("needs").join("nothing");
@@ -399,14 +399,14 @@ impl<'b> Build<'b> {
         };
         let mut wrong = String::new();
         for _ in 0..NEEDS_TRIES_MAX {
-            let claimed = self.claim(id, Claim::Use).map_err(|stopped| stopped.to_string())?;
+            let claimed = self.claim(id, Claim::Use).map_err(|stopped| stopped.to_string())?.ok();
             // Whatever somebody else has put there would be an input that is in no key: another build of
             // this tree, which is at another state of it, for one.
             if spolia_store::is_right(tree, place, self.digests, true) {
                 return Ok((place.at.under(place.root), claimed));
             }
             drop(claimed);
-            let _alone = self.claim(id, Claim::Change).map_err(|stopped| stopped.to_string())?;
+            let _alone = self.claim(id, Claim::Change).map_err(|stopped| stopped.to_string())?.ok();
             wrong = match self.put_right(id, tree, place) {
                 Ok(()) => "another build of this tree keeps replacing them".to_owned(),
                 Err(error) if error.is_miss() => {
@@ -431,7 +431,7 @@ impl<'b> Build<'b> {
         spolia_store::materialise(tree, &*self.engine.store, place, options).map(drop)
     }
 
-    pub(crate) fn claim(&self, id: NodeId, what: Claim) -> Result<Option<Claimed>, Stopped> {
+    pub(crate) fn claim(&self, id: NodeId, what: Claim) -> Result<Result<Lock, StoreError>, Stopped> {
         claim::claim(&self.own(), &self.graph.node(id).id, what, self.session.cancel)
     }
 

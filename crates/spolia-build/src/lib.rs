@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod schedule;
 pub mod state;
 mod worker;
+mod workplace;
 
 pub use build::{Build, BuildError, Options, Plan, Planned, RawOutput, Session};
 pub use graph::{Graph, GraphError, GraphNode, NodeId, OutputPlace};

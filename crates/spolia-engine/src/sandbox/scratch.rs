@@ -2,10 +2,11 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 /// Folders deeper than this are first moved up, so that neither stack nor descriptors run out.
@@ -54,6 +55,20 @@ pub fn remove_scratch(path: &Path) -> io::Result<()> {
         }
     }
     Ok(rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR)?)
+}
+
+/// Whether `path` is a folder, not a link to one, with nothing in it.
+pub fn is_empty_folder(path: &Path) -> bool {
+    let Ok(folder) = open(CWD, path) else { return false };
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    loop {
+        match entries.next() {
+            None => return true,
+            Some(Ok(entry)) if entry.file_name() == c"." || entry.file_name() == c".." => {}
+            Some(_) => return false,
+        }
+    }
 }
 
 struct Remover {
