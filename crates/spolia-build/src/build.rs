@@ -18,7 +18,6 @@ use spolia_engine::jobserver::Jobserver;
 use spolia_engine::perform::{Lookup, Presence, appeared, chain};
 use spolia_engine::tools::{Surroundings, Tool, Toolbox};
 use spolia_engine::{Cancel, Engine};
-use spolia_store::tree::{MaterialiseError, MaterialiseOptions};
 use spolia_store::{DigestCache, LocalStore, Lock, Place, RunId, StoreError};
 
 use crate::claim::{self, Claim, Stopped};
@@ -35,9 +34,6 @@ use crate::worker::{Finished, Task, What};
 pub const OWN_FOLDER: &str = ".spolia";
 /// How often a build that waits for a job token looks again.
 const TOKEN_PAUSE: Duration = Duration::from_millis(20);
-
-/// How often the outputs a step needs are put right before it gives up.
-const NEEDS_TRIES_MAX: usize = 5;
 
 /// What comes from outside: nothing in this crate asks the system for it.
 pub struct Session<'s> {
@@ -374,61 +370,6 @@ impl<'b> Build<'b> {
 
     pub(crate) fn key_of(&self, id: NodeId) -> Option<ActionKey> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
-    }
-
-    /// A folder that holds exactly the outputs of a node, and the claim by which it stays so.
-    pub(crate) fn needs_folder(&self, id: NodeId) -> Result<(PathBuf, Option<Lock>), String> {
-        let node = self.graph.node(id);
-        if node.body.outputs.is_empty() {
-            let empty = self.own().join("needs").join("nothing");
-            std::fs::create_dir_all(&empty).map_err(|error| error.to_string())?;
-            return Ok((empty, None));
-        }
-        let Some(known) = self.remembered(id) else {
-            return Err(format!("the outputs of {} are not known", node.id));
-        };
-        let tree = &known.result.outputs;
-        let own = self.own();
-        // Published among other files, they are put together apart.
-        let apart = format!("needs/{}/{}", node.id.step, node.id.platform);
-        let apart = RelPath::new(apart).map_err(|error| error.to_string())?;
-        let place = if node.place.exact {
-            Place { root: &self.session.root, at: &node.place.at }
-        } else {
-            Place { root: &own, at: &apart }
-        };
-        let mut wrong = String::new();
-        for _ in 0..NEEDS_TRIES_MAX {
-            let claimed = self.claim(id, Claim::Use).map_err(|stopped| stopped.to_string())?.ok();
-            // Whatever somebody else has put there would be an input that is in no key: another build of
-            // this tree, which is at another state of it, for one.
-            if spolia_store::is_right(tree, place, self.digests, true) {
-                return Ok((place.at.under(place.root), claimed));
-            }
-            drop(claimed);
-            let _alone = self.claim(id, Claim::Change).map_err(|stopped| stopped.to_string())?.ok();
-            wrong = match self.put_right(id, tree, place) {
-                Ok(()) => "another build of this tree keeps replacing them".to_owned(),
-                Err(error) if error.is_miss() => {
-                    format!("it cannot be undone, the store does not have them ({})", chain(&error))
-                }
-                Err(error) => chain(&error),
-            };
-        }
-        Err(format!("the outputs of {}, which it needs, were replaced: {wrong}", node.id))
-    }
-
-    /// From what is published, or from the store.
-    fn put_right(&self, id: NodeId, tree: &Tree, place: Place<'_>) -> Result<(), MaterialiseError> {
-        let options = MaterialiseOptions { exact: true, digests: Some(self.digests), previous: None };
-        let node = self.graph.node(id);
-        let published = node.place.at.under(&self.session.root);
-        if let Ok(fresh) = spolia_store::tree::FolderSource::new(&published, tree)
-            && spolia_store::materialise(tree, &fresh, place, options).is_ok()
-        {
-            return Ok(());
-        }
-        spolia_store::materialise(tree, &*self.engine.store, place, options).map(drop)
     }
 
     pub(crate) fn claim(&self, id: NodeId, what: Claim) -> Result<Result<Lock, StoreError>, Stopped> {

@@ -8,6 +8,7 @@ pub mod index;
 pub mod init;
 pub mod keying;
 pub mod manifest;
+mod needs;
 pub mod schedule;
 pub mod state;
 mod worker;

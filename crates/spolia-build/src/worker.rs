@@ -185,11 +185,7 @@ impl Build<'_> {
                 if !done.undeclared.is_empty() {
                     self.tell_undeclared(task.id, &done.undeclared);
                 }
-                // Neither the real store nor unpacking is needed for what has just been made.
-                let published = FolderSource::new(&done.out, &done.result.outputs)
-                    .map_err(PublishError::from)
-                    .and_then(|fresh| self.publish(task.id, &done.result.outputs, &fresh));
-                match published {
+                match self.publish_fresh(task.id, &done.result.outputs, &done.out) {
                     Ok(_) => {
                         finished.outcome = StepOutcome::Ran {
                             miss: miss.clone(),
@@ -279,11 +275,33 @@ impl Build<'_> {
         self.index.presence(path)
     }
 
-    pub(crate) fn publish(
+    /// What has just been made: neither the real store nor unpacking is needed for it.
+    fn publish_fresh(
+        &self,
+        id: NodeId,
+        tree: &Tree,
+        out: &std::path::Path,
+    ) -> Result<Materialised, PublishError> {
+        let fresh = FolderSource::new(out, tree)?;
+        match self.publish_from(id, tree, &fresh, Some(&fresh)) {
+            // Something that the command left running has changed it since it was stored.
+            Err(PublishError::Materialise(error)) if error.is_miss() => {
+                self.publish(id, tree, &*self.engine.store)
+            }
+            published => published,
+        }
+    }
+
+    fn publish(&self, id: NodeId, tree: &Tree, blobs: &dyn Store) -> Result<Materialised, PublishError> {
+        self.publish_from(id, tree, blobs, None)
+    }
+
+    fn publish_from(
         &self,
         id: NodeId,
         tree: &Tree,
         blobs: &dyn Store,
+        giver: Option<&FolderSource>,
     ) -> Result<Materialised, PublishError> {
         let node = self.graph.node(id);
         if node.body.outputs.is_empty() {
@@ -297,6 +315,7 @@ impl Build<'_> {
             exact: node.place.exact,
             digests: Some(self.digests),
             previous: previous.as_ref().filter(|_| !node.place.exact),
+            giver,
         };
         Ok(materialise(tree, blobs, place, options)?)
     }

@@ -103,7 +103,7 @@ impl<'b> Workplace<'b> {
         let mut needs = BTreeMap::new();
         for need in &node.needs {
             let needed = build.graph.node(*need);
-            let (folder, claimed) = build.needs_folder(*need)?;
+            let (folder, claimed) = build.needs_folder(*need, &self.task.action, self.task.engine)?;
             needs.insert(needed.id.step.clone(), folder);
             self.held().needs.push(claimed);
         }
