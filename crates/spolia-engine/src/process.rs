@@ -3,7 +3,6 @@
 //! The child leads a process group of its own. Whatever of that group is left when the leader has ended is
 //! killed before the leader is reaped, while the group's number cannot have been given to anyone else.
 
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -122,7 +121,8 @@ fn watch(
     let mut deadlines =
         Deadlines { timeout: limits.timeout.map(|limit| began + limit), kill: None, drain: None };
     let mut ended = false;
-    let mut buffer = vec![0; CHUNK_BYTES];
+    // Not cleared: most runs print nothing.
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES);
     loop {
         if ended && out.reader.is_none() && err.reader.is_none() {
             return Ok(watched);
@@ -197,27 +197,28 @@ fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
     }
 }
 
-fn take<R: Read>(
+fn take<R: AsFd>(
     pipe: &mut Pipe<R>,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     watched: &mut Watched,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<()> {
     let Some(reader) = &mut pipe.reader else { return Ok(()) };
-    let length = match reader.read(buffer) {
-        Ok(length) => length,
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if length == 0 {
-        pipe.reader = None;
-        return Ok(());
+    buffer.clear();
+    match rustix::io::read(reader, rustix::buffer::spare_capacity(buffer)) {
+        Ok(0) => {
+            pipe.reader = None;
+            return Ok(());
+        }
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
     }
-    on_output(pipe.stream, &buffer[..length]);
-    if watched.log.as_bytes().len() + length > LOG_BYTES_MAX {
+    on_output(pipe.stream, buffer);
+    if watched.log.as_bytes().len() + buffer.len() > LOG_BYTES_MAX {
         watched.log_cut = true;
     } else {
-        watched.log.push(pipe.stream, &buffer[..length]);
+        watched.log.push(pipe.stream, buffer);
     }
     Ok(())
 }

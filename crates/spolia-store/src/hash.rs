@@ -1,5 +1,6 @@
 //! Hashing content piece by piece, by the function a digest names. Knows no names of files.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -49,11 +50,24 @@ pub(crate) fn digest(function: DigestFunction, bytes: &[u8]) -> Digest {
 
 /// BLAKE3 and length of a file's content, read from its start whatever its offset.
 pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
+    thread_local! {
+        /// Kept: to get, clear and give back so much memory costs more than to hash a short file.
+        static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    CHUNK.with(|chunk| match chunk.try_borrow_mut() {
+        Ok(mut chunk) => {
+            chunk.resize(CHUNK_BYTES, 0);
+            file_by(file, &mut chunk)
+        }
+        Err(_) => file_by(file, &mut vec![0; CHUNK_BYTES]),
+    })
+}
+
+fn file_by(file: &File, chunk: &mut [u8]) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0u8; CHUNK_BYTES];
     let mut size = 0u64;
     loop {
-        match file.read_at(&mut chunk, size) {
+        match file.read_at(chunk, size) {
             Ok(0) => break,
             Ok(length) => {
                 hasher.update(&chunk[..length]);
