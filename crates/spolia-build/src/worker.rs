@@ -51,18 +51,30 @@ pub(crate) struct Finished {
     pub(crate) took_token: bool,
 }
 
-impl Build<'_> {
-    /// Does `task` to its end.
-    pub(crate) fn work(&self, mut task: Task, took_token: bool) -> Finished {
-        let finished = |task: &Task, outcome, result: Option<ActionResult>| Finished {
-            id: task.id,
-            key: task.key,
-            outcome,
-            result,
+impl Finished {
+    /// Nothing was done, and nothing has to be stored.
+    pub(crate) fn nothing(id: NodeId, key: ActionKey) -> Self {
+        Self {
+            id,
+            key,
+            outcome: StepOutcome::Skipped { because: String::new() },
+            result: None,
             stored: true,
             stored_bytes: 0,
             cancelled: false,
+            took_token: false,
+        }
+    }
+}
+
+impl Build<'_> {
+    /// Does `task` to its end.
+    pub(crate) fn work(&self, mut task: Task, took_token: bool) -> Finished {
+        let finished = |task: &Task, outcome, result| Finished {
+            outcome,
+            result,
             took_token,
+            ..Finished::nothing(task.id, task.key)
         };
         if let What::Restore { result, tier } = &task.what {
             self.emit(EventKind::StepStarted {
@@ -154,16 +166,7 @@ impl Build<'_> {
         let performed = self.engine.perform(&request);
         // The command has ended; and whoever publishes may have to wait, which must not keep others waiting.
         workplace.let_go();
-        let mut finished = Finished {
-            id: task.id,
-            key: task.key,
-            outcome: StepOutcome::Skipped { because: String::new() },
-            result: None,
-            stored: true,
-            stored_bytes: 0,
-            cancelled: false,
-            took_token,
-        };
+        let mut finished = Finished { took_token, ..Finished::nothing(task.id, task.key) };
         match performed {
             Performed::Hit(result) => match self.publish(task.id, &result.outputs, &*self.engine.store) {
                 Ok(done) => {

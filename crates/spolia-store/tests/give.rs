@@ -84,7 +84,8 @@ fn files_are_moved_whichever_way_they_are_published() {
             f.write("deep/b", "2");
             f.write("deep/same as b", "2");
             let tree = f.describe(declared);
-            let before: Vec<_> = tree.files().map(|(path, ..)| inode(&f.out(path.to_string().as_str()))).collect();
+            let before: Vec<_> =
+                tree.files().map(|(path, ..)| inode(&f.out(path.to_string().as_str()))).collect();
             let done = f.publish(&tree, exact).unwrap();
             assert_eq!(done.files_written, tree.files().count() as u64);
             assert!(f.is_right(&tree));

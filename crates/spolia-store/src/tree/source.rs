@@ -66,11 +66,8 @@ impl FolderSource {
     fn try_give(&self, path: &RelPath, node: &Node, into: BorrowedFd<'_>, name: &[u8]) -> Option<()> {
         let Node::File { digest, size, executable } = node else { return None };
         let (above, own_name) = folder::split(path.as_bytes());
-        let parent = if above.is_empty() {
-            None
-        } else {
-            Some(folder::open_below(self.root.as_fd(), above).ok()?)
-        };
+        let parent =
+            if above.is_empty() { None } else { Some(folder::open_below(self.root.as_fd(), above).ok()?) };
         let parent = parent.as_ref().map_or(self.root.as_fd(), |parent| parent.as_fd());
         let file = open_file(parent, own_name)?;
         let stat = rustix::fs::fstat(&file).ok()?;

@@ -185,13 +185,7 @@ impl<'s> Stage<'s> {
 
     /// Puts a file that is right already into the stage as another name of the same file; whether that
     /// was possible.
-    pub(super) fn adopt(
-        &mut self,
-        top: usize,
-        below: &[u8],
-        from: BorrowedFd<'_>,
-        path: &RelPath,
-    ) -> bool {
+    pub(super) fn adopt(&mut self, top: usize, below: &[u8], from: BorrowedFd<'_>, path: &RelPath) -> bool {
         let Ok((parent, name)) = self.place(top, below) else { return false };
         let none = rustix::fs::AtFlags::empty();
         rustix::fs::linkat(from, path.as_bytes(), parent, name.as_ref(), none).is_ok()
@@ -245,7 +239,8 @@ impl<'s> Stage<'s> {
         };
         if !right {
             // `get` meets the same file next, says what is wrong with it and removes it.
-            rustix::fs::ftruncate(file, 0).map_err(|errno| MaterialiseError::io("write", &self.path, errno))?;
+            rustix::fs::ftruncate(file, 0)
+                .map_err(|errno| MaterialiseError::io("write", &self.path, errno))?;
         }
         Ok(right)
     }
