@@ -149,6 +149,8 @@ pub struct Build<'b> {
     pub(crate) index: Index<'b>,
     pub(crate) jobserver: Option<Jobserver>,
     pub(crate) scratch_number: AtomicUsize,
+    /// Folders of sandboxes that have ended, ready for others.
+    pub(crate) spare_workplaces: Mutex<Vec<PathBuf>>,
     pub(crate) toolbox: Toolbox,
     pub(crate) vars: BTreeMap<Platform, BTreeMap<String, String>>,
     pub(crate) state: Mutex<State>,
@@ -216,6 +218,7 @@ impl<'b> Build<'b> {
             index,
             jobserver: Jobserver::new(options.jobs).ok(),
             scratch_number: AtomicUsize::new(0),
+            spare_workplaces: Mutex::default(),
             toolbox: Toolbox::new(session.surroundings.clone(), session.store.base().join("tools.json")),
             state: Mutex::new(State::load(&own.join("state"))),
             state_changed: AtomicBool::new(false),

@@ -62,6 +62,10 @@ impl Build<'_> {
             // Ends the workers: their queue closes.
             main.finish()
         });
+        for spare in self.spare_workplaces.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // What stays is swept by the next build.
+            let _unremoved = spolia_engine::sandbox::remove_scratch(&spare);
+        }
         ended.summary.wall_us = u64::try_from(began.elapsed().as_micros()).ok();
         self.keep(&mut ended);
         if let Some(request) = request.filter(|_| self.options.may_be_fresh()) {

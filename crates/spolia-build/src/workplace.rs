@@ -1,6 +1,7 @@
 //! The folders in which one task runs, and what it holds meanwhile. Knows no outputs.
 //!
-//! In the sandbox they are below `.spolia/tmp/PID.NUMBER` and go with the run. On the host they are the same
+//! In the sandbox they are below `.spolia/tmp/PID.NUMBER`, emptied after a run and used for other ones of the same
+//! build: its processes have all ended, so nobody can still write there. On the host they are the same
 //! for each run of a step, since outputs may embed their paths:
 //!
 //! ```text
@@ -13,15 +14,16 @@
 //! Emptied folders stay: where ext4 has no journal, each one removed makes the next ones dear for minutes.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Places;
 use spolia_engine::perform::chain;
-use spolia_engine::sandbox::{is_empty_folder, remove_scratch};
+use spolia_engine::sandbox::{is_as_made, is_empty_folder, remove_scratch};
 use spolia_store::Lock;
 
 use crate::build::Build;
@@ -42,7 +44,7 @@ pub(crate) struct Workplace<'b> {
 
 /// Where the run's own folders are.
 enum Folders {
-    Sandbox { above: PathBuf },
+    Sandbox { above: PathBuf, ready: AtomicBool },
     Host { above: PathBuf, name: String },
 }
 
@@ -57,14 +59,14 @@ struct Held {
 impl Folders {
     fn scratch(&self) -> PathBuf {
         match self {
-            Self::Sandbox { above } => above.join("scratch"),
+            Self::Sandbox { above, .. } => above.join("scratch"),
             Self::Host { above, name } => above.join(format!("{name}.tmp")),
         }
     }
 
     fn out(&self) -> PathBuf {
         match self {
-            Self::Sandbox { above } => above.join("out"),
+            Self::Sandbox { above, .. } => above.join("out"),
             Self::Host { above, name } => above.join(format!("{name}.out")),
         }
     }
@@ -75,8 +77,13 @@ impl<'b> Workplace<'b> {
         let id = &build.graph.node(task.id).id;
         let folders = match task.engine {
             EngineKind::Sandbox => {
-                let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
-                Folders::Sandbox { above: build.tmp().join(format!("{}.{number}", std::process::id())) }
+                let spare = build.spare_workplaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let ready = AtomicBool::new(spare.is_some());
+                let above = spare.unwrap_or_else(|| {
+                    let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
+                    build.tmp().join(format!("{}.{number}", std::process::id()))
+                });
+                Folders::Sandbox { above, ready }
             }
             EngineKind::Host => Folders::Host { above: build.own().join("work"), name: name_of(id) },
         };
@@ -90,13 +97,17 @@ impl<'b> Workplace<'b> {
         build.make_own_folders().map_err(|error| cannot(&build.own(), &error))?;
         let (scratch, out) = (self.folders.scratch(), self.folders.out());
         match &self.folders {
-            Folders::Sandbox { above } => {
+            Folders::Sandbox { ready, .. } if ready.swap(false, Ordering::Relaxed) => {}
+            Folders::Sandbox { above, .. } => {
                 make_empty(above)?;
                 make_empty(&scratch)?;
+                make_empty(&out)?;
             }
-            Folders::Host { .. } => self.make_scratch_alone(&scratch)?,
+            Folders::Host { .. } => {
+                self.make_scratch_alone(&scratch)?;
+                make_empty(&out)?;
+            }
         }
-        make_empty(&out)?;
         // Whoever holds the outputs of another step must not wait for anything: so they come last.
         self.held().needs.clear();
         let mounts = self.mounts()?;
@@ -180,7 +191,17 @@ impl Drop for Workplace<'_> {
     fn drop(&mut self) {
         // What stays is swept by the next build, or emptied by the next run.
         match &self.folders {
-            Folders::Sandbox { above } => drop(remove_scratch(above)),
+            Folders::Sandbox { above, .. } => {
+                // What a run leaves in the other folder, the executor has emptied, or will before it is used.
+                let out = self.folders.out();
+                let emptied = is_unused(&out) || make_empty(&out).is_ok();
+                if emptied && self.folders.scratch().is_dir() {
+                    let spares = &self.build.spare_workplaces;
+                    spares.lock().unwrap_or_else(PoisonError::into_inner).push(above.clone());
+                } else {
+                    drop(remove_scratch(above));
+                }
+            }
             Folders::Host { above, name } => {
                 if self.held().folders.is_none() {
                     return;
@@ -202,6 +223,14 @@ fn name_of(id: &StepId) -> String {
     // `@` is in no step's name, so no two nodes have the same folders.
     let name = format!("{}@{}", id.step, id.platform.to_string().replace('/', "_"));
     if name.len() > NAME_BYTES_MAX { Digest::blake3(name.as_bytes()).to_hex() } else { name }
+}
+
+/// Whether nobody can see that the folder was used before. The one above it was made as it was.
+fn is_unused(path: &Path) -> bool {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let Ok(above) = std::fs::File::open(above) else { return false };
+    let mode = above.metadata().map(|found| found.mode() & 0o7777);
+    mode.is_ok_and(|mode| is_as_made(&above, name, mode))
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> String {
