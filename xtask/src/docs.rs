@@ -14,6 +14,7 @@ const COMMANDS: &[&[&str]] = &[
     &["why"],
     &["graph"],
     &["run"],
+    &["dist"],
     &["init"],
     &["cache"],
     &["cache", "ls"],

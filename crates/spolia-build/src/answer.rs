@@ -7,7 +7,7 @@ use std::time::Instant;
 use spolia_core::event::{EventKind, StepOutcome, Summary, Tier};
 
 use crate::build::{Build, Ended, Options, Session};
-use crate::fresh::{Fresh, FreshStep};
+use crate::fresh::{Found, Fresh, FreshStep};
 use crate::main_loop::started;
 
 impl Build<'_> {
@@ -36,6 +36,7 @@ impl Build<'_> {
         };
         let mut fresh = Fresh {
             noted_at_us: (self.session.now_us)(),
+            project: self.manifest.name.clone(),
             summary: summary.clone(),
             steps,
             env: env.into_iter().map(value).collect(),
@@ -52,14 +53,9 @@ impl Build<'_> {
 }
 
 /// Tells of a build that [`crate::fresh::check`] has answered, as if it had been made.
-pub fn tell_fresh(
-    session: &Session<'_>,
-    options: &Options,
-    summary: Summary,
-    steps: Vec<FreshStep>,
-    began: Instant,
-) -> Ended {
-    (session.sink)(started(session, options, None, steps.len()));
+pub fn tell_fresh(session: &Session<'_>, options: &Options, found: Found, began: Instant) -> Ended {
+    let Found { project, summary, steps } = found;
+    (session.sink)(started(session, options, project, steps.len()));
     for FreshStep { id, key, saved } in steps {
         let outcome = StepOutcome::Hit { tier: Tier::UpToDate, saved, restored_files: 0, restored_bytes: 0 };
         (session.sink)(EventKind::StepFinished { id, key: Some(key), outcome });

@@ -8,8 +8,8 @@
 //! than a tick of its file system's clock when it was read, is written down; else nothing is.
 //!
 //! ```text
-//! .spolia/fresh/REQUEST = "spolia fresh 1\n" checksum32 body       checksum = BLAKE3(body)
-//! body    = u64le(noted_at_us) text(env) text(summary) text(steps) u32le(count) record{count}
+//! .spolia/fresh/REQUEST = "spolia fresh 2\n" checksum32 body       checksum = BLAKE3(body)
+//! body    = u64le(noted_at_us) text(env) text(project) text(summary) text(steps) u32le(count) record{count}
 //! record  = u16le(length) path u8(follow) ('n' | 's' u32le(mode) stat40)      'n': nothing is there
 //! stat40  = u64le(dev) u64le(ino) u64le(size) i64le(mtime_ns) i64le(ctime_ns)
 //! text    = u32le(length) bytes           paths are relative to the project's folder, or absolute
@@ -29,7 +29,7 @@ use spolia_core::event::{StepId, Summary};
 use spolia_core::{ActionKey, Cost, Digest};
 use spolia_store::StatKey;
 
-const MAGIC: &[u8] = b"spolia fresh 1\n";
+const MAGIC: &[u8] = b"spolia fresh 2\n";
 /// Longer than this it is not believed: last uses are noted by a full build once a day.
 const BELIEVED_US: u64 = 20 * 60 * 60 * 1_000_000;
 /// How many requests are remembered for one tree.
@@ -72,11 +72,24 @@ pub struct FreshStep {
     pub saved: Cost,
 }
 
+/// What a build found that looked at the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The project's name, where the manifest gives one.
+    pub project: Option<String>,
+    /// Its counts.
+    pub summary: Summary,
+    /// Its steps, each in place.
+    pub steps: Vec<FreshStep>,
+}
+
 /// All that a build looked at, and what it found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fresh {
     /// When it was found so, µs since 1970.
     pub noted_at_us: u64,
+    /// The project's name, where the manifest gives one.
+    pub project: Option<String>,
     /// The counts of that build.
     pub summary: Summary,
     /// Its steps.
@@ -152,7 +165,7 @@ pub fn check(
     path: &Path,
     now_us: u64,
     caller_env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
-) -> Option<(Summary, Vec<FreshStep>)> {
+) -> Option<Found> {
     let raw = std::fs::read(path).ok()?;
     let rest = raw.strip_prefix(MAGIC)?;
     let (checksum, body) = rest.split_at_checked(32)?;
@@ -168,6 +181,7 @@ pub fn check(
     if env.iter().any(|(name, value)| value_digest(caller_env(name)) != *value) {
         return None;
     }
+    let project = reader.text()?;
     let summary = reader.text()?;
     let steps = reader.text()?;
     let count = reader.u32()?;
@@ -181,7 +195,11 @@ pub fn check(
     if !reader.0.is_empty() {
         return None;
     }
-    Some((postcard::from_bytes(summary).ok()?, postcard::from_bytes(steps).ok()?))
+    Some(Found {
+        project: postcard::from_bytes(project).ok()?,
+        summary: postcard::from_bytes(summary).ok()?,
+        steps: postcard::from_bytes(steps).ok()?,
+    })
 }
 
 /// Writes it down, whole or not at all.
@@ -196,6 +214,7 @@ pub fn write(path: &Path, fresh: &Fresh) -> std::io::Result<()> {
         body.extend_from_slice(&bytes);
     };
     text(&mut body, postcard::to_stdvec(&fresh.env).map_err(std::io::Error::other)?);
+    text(&mut body, postcard::to_stdvec(&fresh.project).map_err(std::io::Error::other)?);
     text(&mut body, postcard::to_stdvec(&fresh.summary).map_err(std::io::Error::other)?);
     text(&mut body, postcard::to_stdvec(&fresh.steps).map_err(std::io::Error::other)?);
     body.extend_from_slice(&u32::try_from(fresh.seen.len()).unwrap_or(u32::MAX).to_le_bytes());

@@ -3,7 +3,7 @@
 //! The main thread keys every node as soon as what it needs is known, answers what is in place, and hands
 //! the rest to workers. A build in which nothing changed starts no thread and opens no file of the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -88,7 +88,9 @@ impl Build<'_> {
     /// Writes what the next build profits from. None of it can fail the build.
     fn keep(&self, ended: &mut Ended) {
         if self.state_changed.load(std::sync::atomic::Ordering::Relaxed) && self.make_own_folders().is_ok() {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let ours: HashSet<_> = self.graph.ids().map(|id| &self.graph.node(id).id).collect();
+            state.forget_oldest(|id| ours.contains(id));
             if let Err(error) = state.save(&self.own().join("state")) {
                 self.warn(format!("cannot write `.spolia/state`: {error}"), None);
             }

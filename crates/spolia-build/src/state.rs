@@ -16,6 +16,10 @@ use spolia_core::{ActionKey, ActionResult, MissReason, RelPath};
 
 const MAGIC: &[u8] = b"spolia state 1\n";
 
+/// How many steps are remembered that the build at hand does not know: steps of other variants, steps that
+/// were renamed, commands of `spolia run`.
+const OTHERS_MAX: usize = 256;
+
 /// The memory of one tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -79,6 +83,17 @@ impl State {
         state.steps.values().all(|step| step.result.outputs.check().is_ok()).then_some(state)
     }
 
+    /// Of the steps that are not `ours`, forgets those that ran longest ago, beyond 256.
+    pub fn forget_oldest(&mut self, ours: impl Fn(&StepId) -> bool) {
+        let others = self.steps.iter().filter(|(id, _)| !ours(id));
+        let mut others: Vec<_> = others.map(|(id, last)| (last.result.finished_at_us, id.clone())).collect();
+        let Some(beyond) = others.len().checked_sub(OTHERS_MAX).filter(|beyond| *beyond > 0) else { return };
+        others.sort();
+        for (_, id) in &others[..beyond] {
+            self.steps.remove(id);
+        }
+    }
+
     /// Writes it, whole or not at all. It is put together in the folder `tmp` beside `path`, where what a
     /// killed process leaves is swept.
     ///
@@ -105,18 +120,15 @@ mod tests {
     use super::*;
     use spolia_core::{Cost, Digest, Platform, Tree};
 
-    #[test]
-    fn comes_back_and_a_damaged_one_is_empty() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state");
+    fn remembered(finished_at_us: u64) -> Remembered {
         let result = ActionResult {
             outputs: Tree::default(),
             log: None,
             cost: Cost::default(),
             missing: vec![RelPath::new(b"a\xff".as_slice()).unwrap()],
-            finished_at_us: 7,
+            finished_at_us,
         };
-        let remembered = Remembered {
+        Remembered {
             key: ActionKey(Digest::blake3(b"k")),
             result,
             published: RelPath::root(),
@@ -124,7 +136,30 @@ mod tests {
             ran: Some(Ran::because(&MissReason::Forced)),
             previous: None,
             stored: true,
-        };
+        }
+    }
+
+    #[test]
+    fn what_the_build_does_not_know_is_forgotten_oldest_first() {
+        let id = |number: u64| StepId { step: format!("s{number}"), platform: Platform::Any };
+        // The oldest of all is ours.
+        let mut state = State::default();
+        let count = OTHERS_MAX as u64 + 3;
+        state.steps = (0..count).map(|number| (id(number), remembered(number))).collect();
+        state.forget_oldest(|step| step.step == "s0");
+        assert_eq!(state.steps.len(), OTHERS_MAX + 1);
+        let gone: Vec<u64> = (0..count).filter(|number| !state.steps.contains_key(&id(*number))).collect();
+        assert_eq!(gone, [1, 2]);
+        let before = state.clone();
+        state.forget_oldest(|step| step.step == "s0");
+        assert_eq!(state, before);
+    }
+
+    #[test]
+    fn comes_back_and_a_damaged_one_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let remembered = remembered(7);
         let id = StepId { step: "a".to_owned(), platform: Platform::Any };
         let state = State { steps: BTreeMap::from([(id.clone(), remembered)]), uses: None };
         state.save(&path).unwrap();

@@ -32,6 +32,21 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(raw)
 }
 
+/// How many bytes at the end of `raw` begin a UTF-8 character that is not there whole, 0 to 3. For bytes that
+/// arrive in pieces: what is held back until the next piece.
+pub fn unfinished_utf8(raw: &[u8]) -> usize {
+    let longest = raw.len().min(3);
+    for length in 1..=longest {
+        let end = &raw[raw.len() - length..];
+        // A byte that continues a character is not where it begins.
+        if end[0] & 0xc0 != 0x80 {
+            let cut = std::str::from_utf8(end).is_err_and(|error| error.error_len().is_none());
+            return if cut { length } else { 0 };
+        }
+    }
+    0
+}
+
 /// Escaped text for a person's format, plain bytes for a binary one.
 pub(crate) fn bytes_to_serde<S: Serializer>(raw: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     if serializer.is_human_readable() {
@@ -44,6 +59,21 @@ pub(crate) fn bytes_to_serde<S: Serializer>(raw: &[u8], serializer: S) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_character_cut_anywhere_is_held_back() {
+        for whole in ["a", "é", "€", "🏛"] {
+            let raw = format!("x{whole}").into_bytes();
+            for cut in 1..raw.len() {
+                assert_eq!(unfinished_utf8(&raw[..cut]), cut - 1, "{whole} cut at {cut}");
+            }
+            assert_eq!(unfinished_utf8(&raw), 0, "{whole}");
+        }
+        // What can no more become a character is not waited for.
+        for broken in [b"x\xff".as_slice(), b"\xc3\x28", b"\x80\x80\x80\x80", b"\xed\xa0", b""] {
+            assert_eq!(unfinished_utf8(broken), 0, "{broken:x?}");
+        }
+    }
 
     #[test]
     fn every_byte_round_trips() {

@@ -6,12 +6,15 @@ mod sys;
 
 pub mod cancel;
 pub mod check;
+pub mod compile;
 pub mod executor;
 pub mod host;
 pub mod jobserver;
 pub mod mounts;
+pub mod observe;
 pub mod perform;
 pub mod process;
+pub mod query;
 pub mod sandbox;
 pub mod sandboxed;
 pub mod tools;

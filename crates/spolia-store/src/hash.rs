@@ -50,6 +50,11 @@ pub(crate) fn digest(function: DigestFunction, bytes: &[u8]) -> Digest {
 
 /// BLAKE3 and length of a file's content, read from its start whatever its offset.
 pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
+    file_seen(file, &mut |_| {})
+}
+
+/// The same, with each piece handed to `look` as it is read.
+pub(crate) fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
     thread_local! {
         /// Kept: to get, clear and give back so much memory costs more than to hash a short file.
         static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -57,13 +62,13 @@ pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
     CHUNK.with(|chunk| match chunk.try_borrow_mut() {
         Ok(mut chunk) => {
             chunk.resize(CHUNK_BYTES, 0);
-            file_by(file, &mut chunk)
+            file_by(file, &mut chunk, look)
         }
-        Err(_) => file_by(file, &mut vec![0; CHUNK_BYTES]),
+        Err(_) => file_by(file, &mut vec![0; CHUNK_BYTES], look),
     })
 }
 
-fn file_by(file: &File, chunk: &mut [u8]) -> std::io::Result<(Digest, u64)> {
+fn file_by(file: &File, chunk: &mut [u8], look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut size = 0u64;
     loop {
@@ -71,6 +76,7 @@ fn file_by(file: &File, chunk: &mut [u8]) -> std::io::Result<(Digest, u64)> {
             Ok(0) => break,
             Ok(length) => {
                 hasher.update(&chunk[..length]);
+                look(&chunk[..length]);
                 size += length as u64;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

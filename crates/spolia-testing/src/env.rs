@@ -254,8 +254,9 @@ impl Drop for TestEnv {
         if std::thread::panicking() {
             return;
         }
-        // So that the folder can be removed whatever modes a test has set.
+        // So that the folder can be removed whatever a test has mounted there and whatever modes it has set.
         for folder in ["project", "store"].map(|name| self.folder().join(name)) {
+            let _not_mounted = rustix::mount::unmount(&folder, rustix::mount::UnmountFlags::DETACH);
             give_back(&folder);
         }
     }

@@ -70,7 +70,11 @@ pub(crate) enum Command {
     Why(WhyArgs),
     Graph(GraphArgs),
     Run(RunArgs),
+    Cc(CcArgs),
+    Stats(StatsArgs),
+    Dist(DistArgs),
     Cache(CacheArgs),
+    Sweep(Box<SweepArgs>),
     Doctor(DoctorArgs),
     Init(InitArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
@@ -115,8 +119,11 @@ pub(crate) struct BuildArgs {
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct WhyArgs {
     /// The step
-    #[arg(value_name = "STEP")]
-    pub(crate) step: String,
+    #[arg(value_name = "STEP", required_unless_present = "last_compile")]
+    pub(crate) step: Option<String>,
+    /// Say it of the last compiler call, or of the last one whose source ends with this
+    #[arg(long, value_name = "SOURCE", num_args = 0..=1, default_missing_value = "", conflicts_with = "step")]
+    pub(crate) last_compile: Option<String>,
     #[command(flatten)]
     pub(crate) how: How,
 }
@@ -181,6 +188,85 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Compile through the compiler cache: `CC="spolia cc gcc"`, or a link of a compiler's name
+///
+/// A compile whose arguments, sources, headers and compiler were seen before is answered from the store: outputs,
+/// dependency files and everything it printed. Whatever fails in the cache, the compiler runs. Variables:
+/// SPOLIA_CACHE_DIR names the store, SPOLIA_ROOT the project's root, SPOLIA_DISABLE=1 turns the cache off,
+/// SPOLIA_RECACHE=1 compiles even where the result is known, SPOLIA_REMAP=0 leaves embedded paths as they are,
+/// SPOLIA_VERIFY=1 (or a share such as 0.05) compiles hits again and says where they differ.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CcArgs {
+    /// Make links of the names of the C and C++ compilers in PATH; put the folder first in PATH to use them
+    #[arg(long, value_name = "DIR", conflicts_with = "setup")]
+    pub(crate) install_links: Option<PathBuf>,
+    /// Write the lines that cargo needs into .cargo/config.toml here, or print those of another build system
+    #[arg(long, value_name = "SYSTEM", num_args = 0..=1, default_missing_value = "cargo", require_equals = true)]
+    pub(crate) setup: Option<BuildSystem>,
+    /// The compiler and its arguments
+    #[arg(value_name = "COMPILER", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["install_links", "setup"])]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What can be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuildSystem {
+    Cargo,
+    Cmake,
+    Meson,
+    Autotools,
+}
+
+/// Say what the compiler cache did: hits, misses, why not, bytes and seconds saved
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct StatsArgs {
+    /// Only of this time, such as `12h` or `7d` [default: all that is kept]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// Only of the last build session: the calls since the last pause of a minute
+    #[arg(long)]
+    pub(crate) session: bool,
+    /// Forget everything that was counted; the cache itself stays
+    #[arg(long, conflicts_with_all = ["since", "session"])]
+    pub(crate) zero: bool,
+}
+
+/// Pack what steps give and files of the tree into archives that are the same bytes everywhere
+///
+/// Builds the steps that `[dist.NAME]` of the manifest packs, then writes one archive for each platform, sums and
+/// a manifest. The same commit gives the same bytes on every machine, for every user, in every folder. Where
+/// nothing changed, nothing is written.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct DistArgs {
+    /// Tables `[dist.NAME]` to pack [default: every one]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// The folder to write to [default: `to` in `[dist.NAME]`, or `dist`]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Pack a tree that is not what its commit says; the manifest will say so
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
+    /// Say what would be packed, and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Run the steps and pack even where nothing changed
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Sign `SHA256SUMS` with this secret key of minisign; its password is in SPOLIA_SIGN_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// Check a release instead: sums, archives, manifest, statement, signature; exit code 4 for problems
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "dry_run", "no_cache", "output", "sign_key"])]
+    pub(crate) check: Option<PathBuf>,
+    /// Whose signature a checked release must have: a public key of minisign, or a file with one
+    #[arg(long, value_name = "KEY", requires = "check")]
+    pub(crate) public_key: Option<String>,
+}
+
 /// Look at the store, check it, and make it smaller
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct CacheArgs {
@@ -227,6 +313,31 @@ pub(crate) enum CacheCommand {
     Dir,
     /// Print how much the store holds, by kind
     Size,
+}
+
+/// Remove stale build artifacts from Cargo's target directories; never a live one
+///
+/// What is live is asked of Cargo: the files that the declared or detected commands would need, for the lock
+/// file, features, profiles, flags and compiler as they are now. Everything else that Cargo made is stale.
+/// Nothing is compiled for it, and the time of an access decides nothing.
+///
+/// First comes the plan: what goes, why, and how many bytes that frees. `--dry-run` ends there. What goes is
+/// deleted, or kept aside with `--quarantine` until `spolia sweep undo`. Cargo's own locks are held meanwhile.
+#[derive(clap::Args, Debug, Clone)]
+#[command(args_conflicts_with_subcommands = false)]
+pub(crate) struct SweepArgs {
+    /// Projects or target directories [default: the current folder]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Say what would go and why, and remove nothing
+    #[arg(short = 'n', visible_short_alias = 'd', long)]
+    pub(crate) dry_run: bool,
+    /// All projects below the paths
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+    /// With --recursive: also in folders whose names begin with a dot
+    #[arg(long)]
+    pub(crate) hidden: bool,
 }
 
 /// Say what is installed, what is misconfigured, and what to do; exit code 4 if problems remain

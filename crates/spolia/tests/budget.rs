@@ -34,7 +34,7 @@ struct Project {
 impl Project {
     fn new(steps: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut manifest = String::new();
+        let mut manifest = "[project]\nname = \"many\"\n".to_owned();
         for number in 0..steps {
             let package = format!("packages/p{number}");
             let source = folder.path().join("tree").join(&package).join("src");
@@ -79,6 +79,10 @@ impl Project {
 fn a_build_in_which_nothing_changed_stays_within_its_budget() {
     let project = Project::new(STEPS);
     project.settle();
+    // Answered from memory, and yet with all that a run's record says.
+    let said = project.build(&["env"]).arg("--json").output().unwrap();
+    let first = String::from_utf8(said.stdout).unwrap().lines().next().unwrap_or_default().to_owned();
+    assert!(first.contains("\"run-started\"") && first.contains("\"project\":\"many\""), "{first}");
     let calls = system_calls(&project);
     assert!(calls > STEPS, "{calls} system calls cannot have looked at everything");
     assert!(

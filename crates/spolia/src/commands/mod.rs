@@ -2,14 +2,18 @@
 
 mod build;
 mod cache;
+mod cc;
 mod collect;
 mod completions;
+mod dist;
 mod doctor;
 mod graph;
 mod init;
 mod look;
 mod run;
 mod schema;
+mod stats;
+mod sweep;
 mod why;
 
 use crate::cli::Command;
@@ -27,9 +31,13 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Run(args) => {
             run::run(&args, settings, shell).map_err(|failure| failure.with_exit(Exit::NotRun))
         }
+        Command::Cc(args) => cc::run(&args, settings, shell),
+        Command::Stats(args) => stats::run(&args, settings, shell),
+        Command::Dist(args) => dist::run(&args, settings, shell),
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
+        Command::Sweep(args) => sweep::run(&args, settings, shell),
         Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),
     }

@@ -1,0 +1,173 @@
+//! The statistics beside what scipy says of the same numbers, and what the default rule says of runs that were
+//! really taken.
+
+#![allow(clippy::print_stdout, reason = "a test tells how often each word was said")]
+
+use serde_json::Value;
+use spolia_perf::statistics::bootstrap::{draw, median_interval};
+use spolia_perf::statistics::change::best_division;
+use spolia_perf::statistics::outlier::{outliers, scores};
+use spolia_perf::statistics::random::Random;
+use spolia_perf::statistics::rank::{EXACT_MAX, mann_whitney};
+use spolia_perf::statistics::shift::{hodges_lehmann, shift_interval};
+use spolia_perf::statistics::trend::trend;
+use spolia_perf::statistics::{deviation, median_deviation, normal_above, normal_exceeded_with, quantile};
+use spolia_perf::{Rule, Word, judge};
+
+const REFERENCE: &str = include_str!("data/scipy.json");
+const AA_RUNS: &str = include_str!("data/aa-runs.json");
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|one| one.as_f64().expect("a number")).collect()
+}
+
+#[track_caller]
+fn near(ours: f64, theirs: f64, what: &str) {
+    let scale = theirs.abs().max(1e-12);
+    assert!((ours - theirs).abs() / scale < 1e-7, "{what}: {ours} is not {theirs}");
+}
+
+#[test]
+fn rank_tests_agree_with_scipy() {
+    let reference: Value = serde_json::from_str(REFERENCE).unwrap();
+    let mut exact = 0;
+    for (name, sample) in reference["samples"].as_object().unwrap() {
+        let (first, second) = (numbers(&sample["first"]), numbers(&sample["second"]));
+        let ours = mann_whitney(&first, &second).unwrap();
+        near(ours.u, sample["u"].as_f64().unwrap(), name);
+        assert_eq!(ours.exact, first.len() + second.len() <= EXACT_MAX);
+        if !ours.exact {
+            near(ours.p, sample["p_normal"].as_f64().unwrap(), name);
+        } else if let Some(p) = sample["p_exact"].as_f64() {
+            near(ours.p, p, name);
+            exact += 1;
+        } else if name != "all_equal" {
+            // No exact value to compare to: the approximation is close.
+            let p = sample["p_normal"].as_f64().unwrap();
+            assert!((ours.p - p).abs() < 0.02, "{name}: {} and {p}", ours.p);
+        }
+        let shift = hodges_lehmann(&first, &second).unwrap();
+        near(shift, sample["hodges_lehmann"].as_f64().unwrap(), name);
+        let interval = shift_interval(&first, &second, 0.99).unwrap();
+        assert!(interval.low <= shift && shift <= interval.high, "{name}");
+    }
+    assert!(exact >= 5, "{exact} exact values were compared");
+}
+
+#[test]
+fn descriptions_of_one_series_agree_with_scipy() {
+    let reference: Value = serde_json::from_str(REFERENCE).unwrap();
+    for (name, series) in reference["series"].as_object().unwrap() {
+        let values = numbers(&series["values"]);
+        for (at, theirs) in [0.0, 0.1, 0.25, 0.5, 0.9, 1.0].into_iter().zip(numbers(&series["quantiles"])) {
+            near(quantile(&values, at).unwrap(), theirs, name);
+        }
+        near(deviation(&values).unwrap(), series["deviation"].as_f64().unwrap(), name);
+        near(median_deviation(&values).unwrap(), series["median_deviation"].as_f64().unwrap(), name);
+        let found = trend(&values).unwrap();
+        near(found.tau, series["tau"].as_f64().unwrap(), name);
+        near(found.p, series["tau_p"].as_f64().unwrap(), name);
+    }
+    for pair in reference["normal_above"].as_array().unwrap() {
+        let [z, above] = numbers(pair)[..] else { panic!("{pair}") };
+        near(normal_above(z), above, "the normal distribution");
+        assert!((normal_exceeded_with(above) - z).abs() < 1e-6);
+    }
+    // Two generators draw differently: the intervals differ by little.
+    let wall = numbers(&reference["series"]["wall"]["values"]);
+    let theirs = numbers(&reference["wall_median_interval_99"]);
+    let ours = median_interval(&wall, 0.99, 20_000, 1).unwrap();
+    for (ours, theirs) in [(ours.low, theirs[0]), (ours.high, theirs[1])] {
+        assert!((ours / theirs - 1.0).abs() < 0.01, "{ours} and {theirs}");
+    }
+}
+
+#[test]
+fn the_division_of_a_series_maximises_the_energy_distance() {
+    let reference: Value = serde_json::from_str(REFERENCE).unwrap();
+    let sample = &reference["samples"]["apart"];
+    let (first, second) = (numbers(&sample["first"]), numbers(&sample["second"]));
+    let all: Vec<f64> = first.iter().chain(&second).copied().collect();
+    let (at, clearness) = best_division(&all).unwrap();
+    assert_eq!(at, first.len());
+    let (m, k) = (first.len() as f64, second.len() as f64);
+    near(clearness, m * k / (m + k) * sample["energy_distance_squared"].as_f64().unwrap(), "energy");
+}
+
+#[test]
+fn outliers_are_those_far_from_the_median() {
+    let mut values: Vec<f64> = (0..20).map(|at| 10.0 + f64::from(at % 5) / 10.0).collect();
+    assert_eq!(outliers(&values), [] as [usize; 0]);
+    values[7] = 14.0;
+    assert_eq!(outliers(&values), [7]);
+    // More than half alike: the median deviation is zero, and the mean one takes its place.
+    let mut same = vec![1.0; 20];
+    assert_eq!(scores(&same).unwrap(), vec![0.0; 20]);
+    same[3] = 2.0;
+    assert_eq!(outliers(&same), [3]);
+    assert_eq!(outliers(&[]), [] as [usize; 0]);
+}
+
+/// Wall and CPU seconds of the same command, run 60 times on a busy machine.
+fn aa_runs() -> (Vec<f64>, Vec<f64>) {
+    let runs: Vec<[f64; 4]> = serde_json::from_str(AA_RUNS).unwrap();
+    runs.iter().map(|run| (run[0], run[1])).unzip()
+}
+
+/// What is said of two samples of 20 drawn from the same runs, the second made `factor` times as slow.
+struct Said {
+    cpu: [usize; 4],
+    wall: [usize; 4],
+    either_alarmed: usize,
+}
+
+fn resampled(comparisons: usize, factor: f64, seed: u64) -> Said {
+    let (wall, cpu) = aa_runs();
+    let mut random = Random::new(seed);
+    // The words need no fine interval.
+    let rule = Rule { draws: 100, ..Rule::default() };
+    let mut said = Said { cpu: [0; 4], wall: [0; 4], either_alarmed: 0 };
+    let mut sample = |values: &[f64], factor: f64| -> Vec<f64> {
+        draw(values, &mut random)[..20].iter().map(|value| value * factor).collect()
+    };
+    for _ in 0..comparisons {
+        let of_cpu = judge(&sample(&cpu, 1.0), &sample(&cpu, factor), &rule).word;
+        let of_wall = judge(&sample(&wall, 1.0), &sample(&wall, factor), &rule).word;
+        said.cpu[of_cpu as usize] += 1;
+        said.wall[of_wall as usize] += 1;
+        let alarm = |word: Word| matches!(word, Word::Slower | Word::Faster);
+        said.either_alarmed += usize::from(alarm(of_cpu) || alarm(of_wall));
+    }
+    said
+}
+
+const FASTER: usize = Word::Faster as usize;
+const SLOWER: usize = Word::Slower as usize;
+
+#[test]
+fn identical_code_is_hardly_ever_called_different() {
+    let comparisons = 4000;
+    let said = resampled(comparisons, 1.0, 11);
+    let limit = comparisons / 200;
+    let alarms = |counts: &[usize; 4]| counts[FASTER] + counts[SLOWER];
+    println!("cpu {:?}, wall {:?}, either {}", said.cpu, said.wall, said.either_alarmed);
+    assert!(alarms(&said.cpu) <= limit, "{:?}", said.cpu);
+    assert!(alarms(&said.wall) <= limit, "{:?}", said.wall);
+    // A comparison alarms where either does.
+    assert!(said.either_alarmed <= limit, "{}", said.either_alarmed);
+}
+
+#[test]
+fn a_fifth_more_cpu_is_called_slower() {
+    let said = resampled(1000, 1.2, 12);
+    println!("cpu {:?}, wall {:?}", said.cpu, said.wall);
+    assert!(said.cpu[SLOWER] >= 950, "{:?}", said.cpu);
+}
+
+#[test]
+fn three_percent_more_is_never_called_faster() {
+    let said = resampled(2000, 1.03, 13);
+    println!("cpu {:?}, wall {:?}", said.cpu, said.wall);
+    assert!(said.cpu[FASTER] <= 10 && said.wall[FASTER] <= 10, "{:?} {:?}", said.cpu, said.wall);
+    assert!(said.cpu[SLOWER] <= 30 && said.wall[SLOWER] <= 20, "{:?}", said.cpu);
+}
