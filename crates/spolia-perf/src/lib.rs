@@ -1,7 +1,15 @@
 //! Measures builds, remembers what was measured, and says only what that supports. Knows no manifest of steps and
 //! no graph: what ran is told to it as events and numbers.
 
+pub mod accept;
+pub mod check;
+pub mod error;
+pub mod history;
+pub mod host;
+pub mod programs;
+pub mod record;
 pub mod statistics;
 pub mod verdict;
 
+pub use error::PerfError;
 pub use verdict::{Rule, Verdict, Word, judge};
