@@ -14,6 +14,7 @@ const COMMANDS: &[&[&str]] = &[
     &["why"],
     &["graph"],
     &["run"],
+    &["dist"],
     &["init"],
     &["cache"],
     &["cache", "ls"],
@@ -21,6 +22,9 @@ const COMMANDS: &[&[&str]] = &[
     &["cache", "gc"],
     &["cache", "clear"],
     &["doctor"],
+    &["perf"],
+    &["perf", "monitor"],
+    &["perf", "history"],
     &["schema"],
     &["completions"],
 ];

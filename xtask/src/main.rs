@@ -12,6 +12,7 @@
 
 mod demo;
 mod docs;
+mod fuzz;
 mod packages;
 mod perf;
 mod run;
@@ -28,6 +29,7 @@ cargo xtask TASK
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
+  fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
   bench        the task-cache benchmark beside its peers (long)
 ";
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
+        Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;

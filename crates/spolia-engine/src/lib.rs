@@ -11,6 +11,7 @@ pub mod host;
 pub mod jobserver;
 pub mod measure;
 pub mod mounts;
+pub mod observe;
 pub mod perform;
 pub mod process;
 pub mod query;

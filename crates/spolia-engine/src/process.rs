@@ -1,7 +1,8 @@
 //! One child from start to end: its output, its time limit, its cost. Knows no action.
 //!
-//! The child leads a process group of its own. Whatever of that group is left when the leader has ended is
-//! killed before the leader is reaped, while the group's number cannot have been given to anyone else.
+//! With [`run`] the child leads a process group of its own. Whatever of that group is left when the leader has ended is
+//! killed before the leader is reaped, while the group's number cannot have been given to anyone else. With
+//! [`run_beside`] it stays in the caller's group, as a compiler does that is called by way of us.
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -61,9 +62,33 @@ pub fn run(
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let began = Instant::now();
     let mut child = command.spawn()?;
-    let watched = watch(&mut child, began, limits, on_output);
+    let watched = watch(&mut child, began, Some(limits), on_output);
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
     signal(pid, Signal::KILL);
+    reap(pid, began, watched)
+}
+
+/// Starts `command` in the caller's process group with pipes for its output, and waits for its end. What it leaves
+/// running is left alone. Its standard input is the caller's to choose.
+///
+/// # Errors
+/// It could not be started, or the kernel would not let us watch it (it is killed then).
+#[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
+pub fn run_beside(mut command: Command, on_output: &mut dyn FnMut(Stream, &[u8])) -> std::io::Result<Ended> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    // Its closures may hold descriptors that somebody waits to see closed.
+    drop(command);
+    let watched = watch(&mut child, began, None, on_output);
+    if watched.is_err() {
+        let _gone = child.kill();
+    }
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    reap(pid, began, watched)
+}
+
+fn reap(pid: i32, began: Instant, watched: std::io::Result<Watched>) -> std::io::Result<Ended> {
     let (_, ended, usage) = sys::wait4(pid)?;
     let wall = began.elapsed();
     let Watched { log, log_cut, stopped } = watched?;
@@ -114,7 +139,7 @@ impl Deadlines {
 fn watch(
     child: &mut Child,
     began: Instant,
-    limits: &Limits<'_>,
+    limits: Option<&Limits<'_>>,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<Watched> {
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
@@ -122,8 +147,11 @@ fn watch(
     let mut out = Pipe { reader: child.stdout.take(), stream: Stream::Stdout, held: Vec::new() };
     let mut err = Pipe { reader: child.stderr.take(), stream: Stream::Stderr, held: Vec::new() };
     let mut watched = Watched { log: Log::default(), log_cut: false, stopped: None };
-    let mut deadlines =
-        Deadlines { timeout: limits.timeout.map(|limit| began + limit), kill: None, drain: None };
+    let mut deadlines = Deadlines {
+        timeout: limits.and_then(|limits| limits.timeout).map(|limit| began + limit),
+        kill: None,
+        drain: None,
+    };
     let mut ended = false;
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
@@ -136,14 +164,15 @@ fn watch(
             let out_fd = out.reader.as_ref().map(AsFd::as_fd);
             let err_fd = err.reader.as_ref().map(AsFd::as_fd);
             let end_fd = (!ended).then(|| pidfd.as_fd());
-            let stop_fd = (!ended && !asked).then(|| limits.cancel.as_fd());
+            let stop_fd = limits.filter(|_| !ended && !asked).map(|limits| limits.cancel.as_fd());
             let mut fds = [out_fd, err_fd, end_fd, stop_fd].map(|fd| match fd {
                 Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
                 None => PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::empty()),
             });
             poll(&mut fds, deadlines.next())?;
             [0, 1, 2, 3].map(|at: usize| {
-                let used = [out.reader.is_some(), err.reader.is_some(), !ended, !ended && !asked][at];
+                let stops = limits.is_some() && !ended && !asked;
+                let used = [out.reader.is_some(), err.reader.is_some(), !ended, stops][at];
                 used && !fds[at].revents().is_empty()
             })
         };
@@ -157,7 +186,9 @@ fn watch(
             ended = true;
             deadlines = Deadlines { timeout: None, kill: None, drain: Some(Instant::now() + DRAIN) };
             // The rest of its group, so that the pipes close.
-            signal(pid, Signal::KILL);
+            if limits.is_some() {
+                signal(pid, Signal::KILL);
+            }
         }
         let now = Instant::now();
         if ready[3] {

@@ -314,6 +314,88 @@ fn seccomp_set(flags: c_ulong, filter: &libc::sock_fprog) -> io::Result<c_int> {
     check_long(result).map(|fd| fd as c_int)
 }
 
+/// Lets `command` install `program` on itself before it becomes what it runs, and send the listener's descriptor over
+/// `words` (a `SEQPACKET` socket) together with one `i32`: 0, or the error that kept it from being installed. It is also
+/// killed when the thread that starts it ends.
+pub(crate) fn observe_when_started(
+    command: &mut std::process::Command,
+    program: Vec<BpfInstruction>,
+    words: OwnedFd,
+) {
+    use std::os::unix::process::CommandExt as _;
+    let parent = rustix::process::getpid();
+    let install = move || {
+        let _not_tied = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        let tried = match seccomp_listener(&program) {
+            // Only who may do everything anyway may do it without a promise.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES)) => {
+                rustix::thread::set_no_new_privs(true)?;
+                seccomp_listener(&program)
+            }
+            other => other,
+        };
+        match tried {
+            Ok(listener) => send_listener(&words, 0, Some(&listener)),
+            Err(error) => send_listener(&words, error.raw_os_error().unwrap_or(libc::EIO), None),
+        }
+    };
+    // SAFETY: the closure makes system calls only; it takes no locks and no memory.
+    unsafe { command.pre_exec(install) };
+}
+
+fn send_listener(to: &OwnedFd, error: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let bytes = error.to_ne_bytes();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = listener.map(|listener| [listener.as_fd()]);
+    if let Some(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    rustix::net::sendmsg(to, &[io::IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The other side of [`observe_when_started`]: waits for the listener.
+///
+/// # Errors
+/// Why there is none; `UnexpectedEof` where the program was never started.
+pub(crate) fn receive_listener(from: &OwnedFd) -> io::Result<OwnedFd> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+    let mut bytes = [0; 4];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let count = loop {
+        let mut parts = [io::IoSliceMut::new(&mut bytes)];
+        match rustix::net::recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?.bytes,
+        }
+    };
+    if count < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let listener = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    listener.ok_or_else(|| io::Error::from_raw_os_error(i32::from_ne_bytes(bytes)))
+}
+
+/// Closes every descriptor but this one: for a forked copy that must keep nobody's pipe open.
+pub(crate) fn close_all_but(kept: &OwnedFd) {
+    let fd = kept.as_raw_fd().unsigned_abs();
+    for (first, last) in [(0, fd.checked_sub(1)), (fd + 1, Some(u32::MAX))] {
+        if let Some(last) = last {
+            // SAFETY: a forked copy that only answers owns nothing else; `kept` is left out.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
 /// One system call that waits for an answer.
 pub(crate) use libc::seccomp_notif as Notification;
 

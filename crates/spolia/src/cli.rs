@@ -1,5 +1,7 @@
 //! The command line, as data. The doc comment of each command is its help.
 
+pub(crate) mod perf;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,9 +72,11 @@ pub(crate) enum Command {
     Why(WhyArgs),
     Graph(GraphArgs),
     Run(RunArgs),
+    Dist(DistArgs),
     Cache(CacheArgs),
     Doctor(DoctorArgs),
     Init(InitArgs),
+    Perf(perf::PerfArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
     Schema,
     Completions(CompletionsArgs),
@@ -179,6 +183,32 @@ pub(crate) struct RunArgs {
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Pack what steps give and files of the tree into archives that are the same bytes everywhere
+///
+/// Builds the steps that `[dist.NAME]` of the manifest packs, then writes one archive for each platform, sums and
+/// a manifest. The same commit gives the same bytes on every machine, for every user, in every folder. Where
+/// nothing changed, nothing is written.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct DistArgs {
+    /// Tables `[dist.NAME]` to pack [default: every one]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// The folder to write to [default: `to` in `[dist.NAME]`, or `dist`]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Pack a tree that is not what its commit says; the manifest will say so
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
+    /// Say what would be packed, and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Run the steps and pack even where nothing changed
+    #[arg(long)]
+    pub(crate) no_cache: bool,
 }
 
 /// Look at the store, check it, and make it smaller

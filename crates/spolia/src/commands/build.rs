@@ -135,6 +135,19 @@ pub(crate) fn recorded(
     shell: &Shell,
     body: impl FnOnce(&Session<'_>) -> Result<Ended, BuildError>,
 ) -> Result<Exit, Failure> {
+    observed(root, manifest, store, settings, shell, &|_| {}, body)
+}
+
+/// The same, and `observe` is told of everything too.
+pub(crate) fn observed(
+    root: &Path,
+    manifest: Option<&Manifest>,
+    store: Arc<LocalStore>,
+    settings: &Settings,
+    shell: &Shell,
+    observe: &(dyn Fn(&EventKind) + Sync),
+    body: impl FnOnce(&Session<'_>) -> Result<Ended, BuildError>,
+) -> Result<Exit, Failure> {
     let cancel = cancel_on_signals()?;
     let run = RunId::new(now_us());
     let journal = store.is_writable().then(|| JournalWriter::new(&store, &run));
@@ -143,7 +156,10 @@ pub(crate) fn recorded(
         painter.locate(definitions(root, manifest, settings));
     }
     let recorder = Recorder::new(painter, journal).heed(&cancel);
-    let sink = |kind| recorder.take(kind);
+    let sink = |kind| {
+        observe(&kind);
+        recorder.take(kind);
+    };
     let mut ended = with_session(root, Arc::clone(&store), settings, &cancel, run, &sink, body);
     if let Ok(ended) = &mut ended {
         let conf = manifest.map(|manifest| &manifest.cache);

@@ -4,10 +4,12 @@ mod build;
 mod cache;
 mod collect;
 mod completions;
+mod dist;
 mod doctor;
 mod graph;
 mod init;
 mod look;
+mod perf;
 mod run;
 mod schema;
 mod why;
@@ -27,9 +29,11 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Run(args) => {
             run::run(&args, settings, shell).map_err(|failure| failure.with_exit(Exit::NotRun))
         }
+        Command::Dist(args) => dist::run(&args, settings, shell),
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
+        Command::Perf(args) => perf::run(&args, settings, shell),
         Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),
     }

@@ -7,7 +7,9 @@ use crate::shell::Shell;
 
 /// Runs it. With `--json` it is one line.
 pub(crate) fn run(shell: &Shell) -> Result<Exit, Failure> {
-    let schema = manifest::schema();
+    let mut schema = manifest::schema();
+    // Tables that other rooms read are described by them.
+    schema["properties"]["dist"] = spolia_dist::manifest::schema();
     if shell.is_json() {
         shell.json_line(&schema);
     } else {

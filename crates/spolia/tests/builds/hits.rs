@@ -454,9 +454,15 @@ fn bumping_one_tool_runs_its_steps(env: &mut TestEnv) {
     assert_eq!(built.changes("one (linux/arm64)"), ["needs.one-src one.tar"]);
     assert_eq!(built.changes("app (linux/arm64)"), ["needs.one one"]);
     assert!(built.changes("one-src").contains(&"source".to_owned()), "{:?}", built.changes("one-src"));
-    // A flag that changes no byte: its steps and nothing after them.
+    // A flag that changes no byte: its steps and nothing after them. `why` names the field before and after.
     two_tools(env, ("1.1", "-g"), ("2.0", "-g0"));
+    let planned = why(env, "two");
+    assert_eq!(planned["plan"], "run", "{planned:#}");
+    assert_eq!(field_names(&planned["changes"]), ["run 2"], "{planned:#}");
+    assert_eq!(why(env, "one")["plan"], "fresh", "{:#}", why(env, "one"));
     let built = env.build(&[]);
+    let ran = why(env, "two");
+    assert_eq!(field_names(&ran["last"]["ran_because_changes"]), ["run 2"], "{ran:#}");
     built.assert_ran(&["two (linux/amd64)", "two (linux/arm64)"]);
     assert_eq!(built.changes("two (linux/amd64)"), ["run 2"]);
     assert_eq!(built.up_to_date().len(), 6, "{built}");
@@ -466,6 +472,23 @@ fn bumping_one_tool_runs_its_steps(env: &mut TestEnv) {
     // All the way back: nothing runs.
     two_tools(env, ("1.0", "-g"), ("2.0", "-g"));
     env.build(&[]).assert_ran(&[]);
+}
+
+fn why(env: &TestEnv, step: &str) -> serde_json::Value {
+    let args = ["--json", "why", step, "--platform", AMD, "--engine", env.engine.name()];
+    let output = env.command(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn field_names(changes: &serde_json::Value) -> Vec<String> {
+    let fields = changes.as_array().into_iter().flatten();
+    let name = |change: &serde_json::Value| format!("{} {}", text(&change["group"]), text(&change["name"]));
+    fields.map(name).collect()
 }
 
 fn no_cache_and_no_store(env: &mut TestEnv) {

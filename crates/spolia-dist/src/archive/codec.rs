@@ -1,0 +1,174 @@
+//! The compressors, each over blocks of one size.
+//!
+//! | format | a block is | with |
+//! |---|---|---|
+//! | gzip | 256 KiB of one deflate stream, told the 32 KiB before it, ended by a sync flush | flate2 over zlib-rs |
+
+use std::io::{self, Write};
+
+use flate2::{Compress, Compression, FlushCompress, Status};
+
+use super::blocks::{Blocks, Done, Job, Shape};
+
+/// A compressor and its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// As it is.
+    Plain,
+    /// RFC 1952, one member.
+    Gzip {
+        /// 0 to 9.
+        level: u32,
+    },
+}
+
+/// Compresses one block after another.
+pub(super) trait Worker {
+    /// What `job` becomes.
+    fn compress(&mut self, job: Job) -> io::Result<Done>;
+}
+
+/// Bytes of a gzip block.
+const GZIP_BLOCK: usize = 256 << 10;
+/// How far deflate looks back.
+const WINDOW: usize = 32 << 10;
+/// No flags, no time, no hint of the level, no system.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// Runs `body` with a writer whose bytes are compressed into `into`.
+pub(super) fn run<R>(
+    codec: &Codec,
+    threads: usize,
+    into: &mut dyn Write,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<R>,
+) -> io::Result<R> {
+    match *codec {
+        Codec::Plain => body(into),
+        Codec::Gzip { level } => {
+            into.write_all(&GZIP_HEADER)?;
+            let shape = Shape { block: GZIP_BLOCK, before: WINDOW };
+            let make =
+                || Ok(Box::new(Deflate(Compress::new(Compression::new(level), false))) as Box<dyn Worker>);
+            let (given, crc, length) = Blocks::run(shape, threads, into, &make, body)?;
+            into.write_all(&crc.to_le_bytes())?;
+            // RFC 1952: the length modulo 2^32.
+            into.write_all(&(length as u32).to_le_bytes())?;
+            Ok(given)
+        }
+    }
+}
+
+struct Deflate(Compress);
+
+impl Worker for Deflate {
+    fn compress(&mut self, job: Job) -> io::Result<Done> {
+        let Self(compress) = self;
+        compress.reset();
+        if !job.before.is_empty() {
+            compress.set_dictionary(&job.before)?;
+        }
+        let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
+        let mut out = Vec::with_capacity(job.bytes.len() / 2 + 64);
+        let start = compress.total_in();
+        loop {
+            let read = usize::try_from(compress.total_in() - start).unwrap_or(usize::MAX);
+            let before = out.len();
+            let status = compress.compress_vec(&job.bytes[read.min(job.bytes.len())..], &mut out, flush)?;
+            let read = compress.total_in() - start;
+            // Room that is left says that everything there was to say was said.
+            let all = read == job.bytes.len() as u64 && out.len() < out.capacity();
+            match status {
+                Status::StreamEnd => break,
+                Status::Ok | Status::BufError if all && !job.last => break,
+                Status::BufError if out.len() == before && out.len() < out.capacity() => {
+                    return Err(io::Error::other("the compressor stands still"));
+                }
+                Status::Ok | Status::BufError => out.reserve(job.bytes.len() / 4 + 64),
+            }
+        }
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&job.bytes);
+        Ok(Done::new(job, out, Some(crc)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// Bytes that neither repeat nor are random.
+    fn text(length: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        let word = |state: &mut u32| {
+            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (*state >> 16) % 1000
+        };
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(format!("{} ", word(&mut state)).as_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+
+    fn pack(codec: Codec, threads: usize, bytes: &[u8], step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        run(&codec, threads, &mut out, |into| {
+            bytes.chunks(step.max(1)).try_for_each(|chunk| into.write_all(chunk))
+        })
+        .unwrap();
+        out
+    }
+
+    #[test]
+    fn gzip_is_one_member_that_others_read_and_threads_do_not_change_it() {
+        let lengths = [0, 1, GZIP_BLOCK - 1, GZIP_BLOCK, GZIP_BLOCK + 1, 3 * GZIP_BLOCK, 1_500_001];
+        for (length, level) in lengths.into_iter().zip([6, 6, 9, 1, 6, 0, 6]) {
+            let bytes = text(length);
+            let one = pack(Codec::Gzip { level }, 1, &bytes, 100_000);
+            for (threads, step) in [(2, 77_777), (7, 4096), (3, usize::MAX >> 1)] {
+                assert!(pack(Codec::Gzip { level }, threads, &bytes, step) == one, "{length} {threads}");
+            }
+            let mut back = Vec::new();
+            // Not the reader that goes on with a next member.
+            flate2::read::GzDecoder::new(&one[..]).read_to_end(&mut back).unwrap();
+            assert!(back == bytes, "{length} at {level}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_compressed_grows_a_little_only() {
+        let mut noise = vec![0; 600_000];
+        let mut state = 7u64;
+        for byte in &mut noise {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state as u8;
+        }
+        let packed = pack(Codec::Gzip { level: 6 }, 2, &noise, 1 << 16);
+        assert!(packed.len() < noise.len() + noise.len() / 500, "{}", packed.len());
+        let mut back = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut back).unwrap();
+        assert!(back == noise);
+    }
+
+    #[test]
+    fn a_writer_that_fails_ends_it() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let bytes = text(5_000_000);
+        let error = run(&Codec::Gzip { level: 1 }, 3, &mut Full(200_000), |into| into.write_all(&bytes));
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+}

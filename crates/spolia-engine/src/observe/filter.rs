@@ -1,0 +1,202 @@
+//! Which system calls are stopped, and how each names its file. Pure.
+//!
+//! The native ABI, and on x86_64 the 32-bit one too (x32 calls and 32-bit calls on arm64 go by unseen).
+
+use crate::sys::BpfInstruction;
+
+/// What a watched call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Opens; which argument holds the flags.
+    Open(u8),
+    /// The same, by way of a `struct open_how` at this argument.
+    OpenHow(u8),
+    /// `creat`.
+    Create,
+    /// Starts a program.
+    Execute,
+    /// Lists an open folder.
+    List,
+    /// Asks whether a path is there, or what it is.
+    Look,
+    /// Connects a socket.
+    Connect,
+}
+
+/// How a watched call names its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched {
+    pub(super) kind: Kind,
+    /// Which argument is the folder descriptor; none: the working directory.
+    pub(super) folder: Option<u8>,
+    /// Which argument points to the path.
+    pub(super) path: u8,
+    /// Which argument holds flags that make it no look-up by path.
+    pass: Option<(u8, u32)>,
+}
+
+const fn at(kind: Kind) -> Watched {
+    Watched { kind, folder: Some(0), path: 1, pass: None }
+}
+
+const fn plain(kind: Kind) -> Watched {
+    Watched { kind, folder: None, path: 0, pass: None }
+}
+
+const fn looks(flags: Option<u8>) -> Watched {
+    let pass = match flags {
+        Some(flags) => Some((flags, libc::AT_EMPTY_PATH as u32)),
+        None => None,
+    };
+    Watched { pass, ..at(Kind::Look) }
+}
+
+struct Abi {
+    arch: u32,
+    calls: &'static [(u32, Watched)],
+}
+
+#[cfg(target_arch = "x86_64")]
+const ABIS: &[Abi] = &[
+    Abi {
+        arch: 0xc000_003e,
+        calls: &[
+            (257, at(Kind::Open(2))),
+            (262, looks(Some(3))),
+            (332, looks(Some(2))),
+            (217, plain(Kind::List)),
+            (21, plain(Kind::Look)),
+            (2, plain(Kind::Open(1))),
+            (4, plain(Kind::Look)),
+            (6, plain(Kind::Look)),
+            (59, plain(Kind::Execute)),
+            (269, looks(None)),
+            (439, looks(Some(3))),
+            (437, at(Kind::OpenHow(2))),
+            (322, at(Kind::Execute)),
+            (85, plain(Kind::Create)),
+            (78, plain(Kind::List)),
+            (42, plain(Kind::Connect)),
+        ],
+    },
+    Abi {
+        arch: 0x4000_0003,
+        calls: &[
+            (295, at(Kind::Open(2))),
+            (300, looks(Some(3))),
+            (383, looks(Some(2))),
+            (220, plain(Kind::List)),
+            (33, plain(Kind::Look)),
+            (5, plain(Kind::Open(1))),
+            (195, plain(Kind::Look)),
+            (196, plain(Kind::Look)),
+            (106, plain(Kind::Look)),
+            (107, plain(Kind::Look)),
+            (11, plain(Kind::Execute)),
+            (307, looks(None)),
+            (439, looks(Some(3))),
+            (437, at(Kind::OpenHow(2))),
+            (358, at(Kind::Execute)),
+            (8, plain(Kind::Create)),
+            (141, plain(Kind::List)),
+            (362, plain(Kind::Connect)),
+        ],
+    },
+];
+
+#[cfg(target_arch = "aarch64")]
+const ABIS: &[Abi] = &[Abi {
+    arch: 0xc000_00b7,
+    calls: &[
+        (56, at(Kind::Open(2))),
+        (79, looks(Some(3))),
+        (291, looks(Some(2))),
+        (61, plain(Kind::List)),
+        (48, looks(None)),
+        (221, plain(Kind::Execute)),
+        (439, looks(Some(3))),
+        (437, at(Kind::OpenHow(2))),
+        (281, at(Kind::Execute)),
+        (203, plain(Kind::Connect)),
+    ],
+}];
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const ABIS: &[Abi] = &[];
+
+/// Whether this build knows the system call numbers of the machine.
+pub(super) const KNOWN_MACHINE: bool = !ABIS.is_empty();
+
+/// How the call of this number names its file; none if it is not watched.
+pub(super) fn watched(arch: u32, number: i32) -> Option<Watched> {
+    let abi = ABIS.iter().find(|abi| abi.arch == arch)?;
+    abi.calls.iter().find(|(known, _)| *known == number as u32).map(|(_, watched)| *watched)
+}
+
+/// The filter. It decides by architecture, number and flags alone; a path is beyond its reach.
+pub(super) fn program() -> Vec<BpfInstruction> {
+    const NUMBER: u32 = 0;
+    const ARCH: u32 = 4;
+    let argument = |index: u8| 16 + 8 * u32::from(index) + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut program = vec![load(ARCH)];
+    for abi in ABIS {
+        let mut block = vec![load(NUMBER)];
+        for (number, watched) in abi.calls {
+            match watched.pass {
+                Some((flags, pass)) => block.extend([
+                    jump(libc::BPF_JEQ, *number, 0, 4),
+                    load(argument(flags)),
+                    jump(libc::BPF_JSET, pass, 0, 1),
+                    answer(libc::SECCOMP_RET_ALLOW),
+                    answer(libc::SECCOMP_RET_USER_NOTIF),
+                ]),
+                None => {
+                    block.extend([jump(libc::BPF_JEQ, *number, 0, 1), answer(libc::SECCOMP_RET_USER_NOTIF)])
+                }
+            }
+        }
+        block.push(answer(libc::SECCOMP_RET_ALLOW));
+        // The offset is one byte; the tables above are far from it, and a test counts.
+        program.push(jump(libc::BPF_JEQ, abi.arch, 0, u8::try_from(block.len()).unwrap_or(u8::MAX)));
+        program.extend(block);
+    }
+    program.push(answer(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+fn load(offset: u32) -> BpfInstruction {
+    BpfInstruction { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
+}
+
+fn jump(test: u32, value: u32, if_true: u8, if_false: u8) -> BpfInstruction {
+    BpfInstruction { code: (libc::BPF_JMP | test | libc::BPF_K) as u16, jt: if_true, jf: if_false, k: value }
+}
+
+fn answer(action: u32) -> BpfInstruction {
+    BpfInstruction { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_within_the_reach_of_a_jump() {
+        for abi in ABIS {
+            let block: usize =
+                abi.calls.iter().map(|(_, call)| if call.pass.is_some() { 5 } else { 2 }).sum();
+            assert!(block + 2 <= usize::from(u8::MAX));
+        }
+        assert!(!program().is_empty());
+    }
+
+    #[test]
+    fn no_number_stands_twice() {
+        for abi in ABIS {
+            let mut numbers: Vec<u32> = abi.calls.iter().map(|(number, _)| *number).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), abi.calls.len());
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Runs a program where it is, without a sandbox, and says what it and its children looked at: `Command → Observed`.
+//! Knows no project, key or store entry.
+//!
+//! ```text
+//! caller ── program ── its children      each open, exec, listing and look-up is stopped by a seccomp filter …
+//!   └─ watcher thread                    … and let go on once its path is noted, with its `stat` at that moment
+//! ```
+//!
+//! It works for root and for an ordinary user, who may look into the memory of what he started. What is no system call
+//! is said by a library that is preloaded (`preload.c`): variables asked for by name, and the time of day. Not seen: a walk
+//! over all variables (see [`may_read_all_variables`]), `readlink`, and what a program that was not preloaded asks.
+//!
+//! What cannot be observed runs all the same; [`Observed::seen`] then says why nothing is known.
+
+mod filter;
+mod preload;
+mod watch;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use spolia_core::result::Stream;
+use spolia_store::StatKey;
+
+pub use preload::{install, may_read_all_variables};
+
+use crate::process::{self, Ended};
+use crate::sys;
+
+/// The most different paths that are noted in one run.
+pub const NOTES_MAX: usize = 200_000;
+
+/// A file that was opened for reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// As it was spelled, made absolute. Links and `..` are as they were.
+    pub path: PathBuf,
+    /// What `stat` said when it was first opened; `None` where it refused to say.
+    pub key: Option<StatKey>,
+}
+
+/// A program that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// What `stat` said of its file then.
+    pub key: StatKey,
+    /// Whether every run of it said which variables it asked for. A static program does not.
+    pub says_variables: bool,
+    /// Whether it asked for the time of day.
+    pub asks_time: bool,
+}
+
+/// What a program and its children looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Files opened for reading, links followed, in path order. What was both read and written is in both lists.
+    pub read: Vec<Found>,
+    /// What was there when it was looked for and is not in `read`; whether it is a folder.
+    pub looked: Vec<(PathBuf, bool)>,
+    /// What was looked for, was not there, and is not there now.
+    pub missing: Vec<PathBuf>,
+    /// Folders whose names were listed.
+    pub listed: Vec<PathBuf>,
+    /// Programs started, by path. A script is here, and its interpreter in `read` only if it opened itself.
+    pub executed: std::collections::BTreeMap<PathBuf, Executed>,
+    /// Files opened for writing or made.
+    pub written: Vec<PathBuf>,
+    /// Names of variables asked for.
+    pub variables: Vec<OsString>,
+    /// Whether a socket was connected: then anything may have been read.
+    pub connected: bool,
+    /// Whether there was more than [`NOTES_MAX`].
+    pub truncated: bool,
+    /// How many calls could not be looked into.
+    pub unreadable: u64,
+    /// How many calls were stopped.
+    pub calls: usize,
+}
+
+impl Seen {
+    /// Whether everything that can be seen was seen.
+    pub fn is_whole(&self) -> bool {
+        !self.truncated && self.unreadable == 0
+    }
+}
+
+/// What came of a run.
+pub struct Observed {
+    /// How it ended, what it printed, what it cost.
+    pub ended: Ended,
+    /// What it looked at; an error says why that is not known.
+    pub seen: io::Result<Seen>,
+}
+
+/// Runs `command` in the caller's process group with the caller's standard input and pipes for its output. `library`
+/// is what [`install`] gave; without it no variables are seen. `callers_preload` is the caller's own `LD_PRELOAD`.
+/// If the thread that calls this dies, the program is killed.
+///
+/// # Errors
+/// The program could not be started.
+pub fn run(
+    mut command: Command,
+    library: Option<&Path>,
+    callers_preload: Option<&OsStr>,
+    on_output: &mut dyn FnMut(Stream, &[u8]),
+) -> io::Result<Observed> {
+    if let Some(library) = library.filter(|library| preload::can_be_named(library)) {
+        command.env("LD_PRELOAD", preload::variable(library, callers_preload));
+    }
+    if !filter::KNOWN_MACHINE {
+        let ended = process::run_beside(command, on_output)?;
+        return Ok(Observed { ended, seen: Err(io::ErrorKind::Unsupported.into()) });
+    }
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    sys::observe_when_started(&mut command, filter::program(), theirs);
+    let watcher = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
+        let listener = sys::receive_listener(&ours)?;
+        io::Result::Ok(watch::watch(listener, &stopped))
+    })?;
+    // The command, and with it our copy of the other end, is gone when this returns.
+    let ended = process::run_beside(command, on_output);
+    drop(stop);
+    let watched = watcher.join().map_err(|_| io::Error::other("the watcher ended with a bug"))?;
+    let seen = watched.map(|(seen, left)| {
+        if let Some(listener) = left {
+            leave_behind(listener);
+        }
+        seen
+    });
+    Ok(Observed { ended: ended?, seen })
+}
+
+/// What still runs has to be answered for as long as it does: a copy of this process stays for that.
+fn leave_behind(listener: OwnedFd) {
+    match sys::fork() {
+        Ok(sys::Fork::Child) => {
+            let _in_one_already = rustix::process::setsid();
+            sys::close_all_but(&listener);
+            watch::answer_rest(&listener);
+            sys::exit_now(0)
+        }
+        Ok(sys::Fork::Parent(_)) => {}
+        // With more threads there is no copy to be made; then one of them stays as long as this process does.
+        Err(_) => drop(std::thread::Builder::new().spawn(move || watch::answer_rest(&listener))),
+    }
+}

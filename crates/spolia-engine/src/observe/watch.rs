@@ -1,0 +1,403 @@
+//! Answers the stopped calls of an observed program and notes what they were about. Knows no store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use spolia_store::StatKey;
+
+use super::filter::{self, Kind, Watched};
+use super::preload::{TELL, Word};
+use super::{Executed, Found, NOTES_MAX, Seen};
+use crate::sys::{self, Notification, NotificationBuffer};
+
+/// Longest path the kernel takes, with its final zero.
+const PATH_MAX: usize = 4096;
+/// What one reading of a path takes first; most are shorter.
+const PATH_FIRST: usize = 256;
+const PAGE: u64 = 4096;
+
+/// Answers until nobody is left to be answered or `stop` becomes readable, and gives back what was noted. Where somebody
+/// is left, the listener comes back too: whoever closes it makes their calls fail.
+pub(super) fn watch(listener: OwnedFd, stop: &OwnedFd) -> (Seen, Option<OwnedFd>) {
+    sys::notification_sync_wake_up(&listener);
+    let Ok(buffer) = NotificationBuffer::new() else {
+        return (Seen { unreadable: 1, ..Seen::default() }, Some(listener));
+    };
+    let mut watcher = Watcher { listener, buffer, notes: Notes::default() };
+    let left = watcher.answer_all(stop);
+    let seen = watcher.notes.into_seen();
+    (seen, left.then_some(watcher.listener))
+}
+
+/// Goes on answering, noting nothing, until nobody is left.
+pub(super) fn answer_rest(listener: &OwnedFd) {
+    let Ok(mut buffer) = NotificationBuffer::new() else { return };
+    loop {
+        match next(&mut buffer, listener, None) {
+            Next::Call(call) => drop(buffer.let_go_on(listener, call.id)),
+            Next::Again => {}
+            Next::Over | Next::Stopped => return,
+        }
+    }
+}
+
+enum Next {
+    Call(Notification),
+    Again,
+    Stopped,
+    Over,
+}
+
+fn next(buffer: &mut NotificationBuffer, listener: &OwnedFd, stop: Option<&OwnedFd>) -> Next {
+    let ready = {
+        let second = stop.unwrap_or(listener);
+        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(second, PollFlags::IN)];
+        if let Err(error) = poll(&mut fds, None) {
+            return if error == Errno::INTR { Next::Again } else { Next::Over };
+        }
+        [fds[0].revents(), fds[1].revents()]
+    };
+    if ready[0].contains(PollFlags::IN) {
+        return match buffer.receive(listener) {
+            Ok(call) => Next::Call(call),
+            // The caller was killed before we looked.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Next::Again,
+            Err(_) => Next::Over,
+        };
+    }
+    if ready[0].intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        return Next::Over;
+    }
+    if stop.is_some() && !ready[1].is_empty() { Next::Stopped } else { Next::Again }
+}
+
+struct Watcher {
+    listener: OwnedFd,
+    buffer: NotificationBuffer,
+    notes: Notes,
+}
+
+impl Watcher {
+    /// Whether somebody is left.
+    fn answer_all(&mut self, stop: &OwnedFd) -> bool {
+        loop {
+            match next(&mut self.buffer, &self.listener, Some(stop)) {
+                Next::Call(call) => {
+                    self.note(&call);
+                    // ENOENT: the caller was killed meanwhile.
+                    drop(self.buffer.let_go_on(&self.listener, call.id));
+                }
+                Next::Again => {}
+                Next::Stopped => return true,
+                Next::Over => return false,
+            }
+        }
+    }
+
+    fn note(&mut self, call: &Notification) {
+        let Some(watched) = filter::watched(call.data.arch, call.data.nr) else { return };
+        // Notes are made of a process that cannot have gone while its call waits; if it was killed, they are of
+        // whoever has its number, and only then is the second look needed.
+        let mut noted = Ok(());
+        match watched.kind {
+            Kind::Connect => self.notes.connected |= is_network(call),
+            Kind::List => noted = self.note_listing(call),
+            _ => noted = self.note_path(call, watched),
+        }
+        if noted.is_err() && sys::notification_is_valid(&self.listener, call.id) {
+            self.notes.unreadable += 1;
+        }
+    }
+
+    fn note_listing(&mut self, call: &Notification) -> io::Result<()> {
+        let link = format!("/proc/{}/fd/{}", call.pid, call.data.args[0] as i32);
+        let Some(folder) = read_link(link)? else { return Ok(()) };
+        if folder.starts_with(b"/proc/") {
+            return Ok(());
+        }
+        if sys::notification_is_valid(&self.listener, call.id) && self.notes.has_room() {
+            self.notes.listed.insert(folder);
+        }
+        Ok(())
+    }
+
+    fn note_path(&mut self, call: &Notification, watched: Watched) -> io::Result<()> {
+        let Some(path) = read_path(call, watched.path)? else { return Ok(()) };
+        let folder = watched.folder.map(|index| call.data.args[usize::from(index)] as i32);
+        if folder == Some(TELL) {
+            if let Some(word) = Word::parse(&path) {
+                self.notes.say(call.pid, &word);
+            }
+            return Ok(());
+        }
+        let Some(full) = full_path(call, folder, path)? else { return Ok(()) };
+        // What is `/proc/self` for one is it not for another, and nothing there is a file.
+        if full.starts_with(b"/proc/") || full.starts_with(b"/dev/") || !self.notes.has_room() {
+            return Ok(());
+        }
+        let Some(intent) = intent(call, watched)? else { return Ok(()) };
+        match intent {
+            Intent::Read => self.notes.read(full),
+            Intent::Write => drop(self.notes.written.insert(full)),
+            Intent::Both => {
+                self.notes.read(full.clone());
+                self.notes.written.insert(full);
+            }
+            Intent::Look => self.notes.look(full),
+            Intent::Run => self.notes.run(call.pid, full),
+        }
+        Ok(())
+    }
+}
+
+/// What a call is about to do with its path.
+enum Intent {
+    Read,
+    Write,
+    Both,
+    Look,
+    Run,
+}
+
+fn intent(call: &Notification, watched: Watched) -> io::Result<Option<Intent>> {
+    let flags = match watched.kind {
+        Kind::Execute => return Ok(Some(Intent::Run)),
+        Kind::Look => return Ok(Some(Intent::Look)),
+        Kind::Create => return Ok(Some(Intent::Write)),
+        Kind::List | Kind::Connect => return Ok(None),
+        Kind::Open(flags) => call.data.args[usize::from(flags)],
+        Kind::OpenHow(how) => {
+            let mut field = [0; 8];
+            if sys::read_memory(call.pid, call.data.args[usize::from(how)], &mut field)? < field.len() {
+                return Ok(None);
+            }
+            u64::from_ne_bytes(field)
+        }
+    };
+    let has = |flag: i32| flags & flag as u64 != 0;
+    if has(libc::O_PATH) {
+        return Ok(Some(Intent::Look));
+    }
+    let truncated = has(libc::O_TRUNC) || (has(libc::O_CREAT) && has(libc::O_EXCL));
+    Ok(Some(match (flags & libc::O_ACCMODE as u64) as i32 {
+        libc::O_RDONLY if has(libc::O_CREAT) => Intent::Both,
+        libc::O_RDONLY => Intent::Read,
+        libc::O_WRONLY => Intent::Write,
+        _ if truncated => Intent::Write,
+        _ => Intent::Both,
+    }))
+}
+
+/// Whether an address leads to another machine, or to a server on this one.
+fn is_network(call: &Notification) -> bool {
+    let mut address = [0; 128];
+    let Ok(count) = sys::read_memory(call.pid, call.data.args[1], &mut address) else { return true };
+    let family = i32::from(u16::from_ne_bytes([address[0], address[1]]));
+    // The name service's cache and the log are asked by libc itself, and answer nothing that a compiler keeps.
+    let is_libcs =
+        |address: &[u8]| address[2..].starts_with(b"/var/run/nscd/") || address[2..].starts_with(b"/dev/log");
+    match family {
+        libc::AF_UNIX => !is_libcs(&address[..count.max(2)]),
+        libc::AF_INET | libc::AF_INET6 => true,
+        _ => false,
+    }
+}
+
+/// The path argument; none if it is empty or no path at all.
+fn read_path(call: &Notification, index: u8) -> io::Result<Option<Vec<u8>>> {
+    let address = call.data.args[usize::from(index)];
+    if address == 0 {
+        return Ok(None);
+    }
+    let mut buffer = [0; PATH_MAX];
+    let mut length = 0;
+    while length < PATH_MAX {
+        // Not over the end of a page more than needed: the next may not be there.
+        let at = address + length as u64;
+        let to_page_end = (PAGE - at % PAGE) as usize;
+        let wanted = if length == 0 && to_page_end >= PATH_FIRST { PATH_FIRST } else { to_page_end };
+        let end = (length + wanted).min(PATH_MAX);
+        let count = match sys::read_memory(call.pid, at, &mut buffer[length..end]) {
+            // The call itself will fail the same way, or its process is gone.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EFAULT | libc::ESRCH)) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        if let Some(zero) = buffer[length..length + count].iter().position(|byte| *byte == 0) {
+            let path = &buffer[..length + zero];
+            return Ok((!path.is_empty()).then(|| path.to_vec()));
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        length += count;
+    }
+    Ok(None)
+}
+
+/// Makes the path absolute, as the caller spells it; none if the call will fail anyway.
+fn full_path(call: &Notification, folder: Option<i32>, path: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    if path.first() == Some(&b'/') {
+        return Ok(Some(path));
+    }
+    let link = match folder {
+        None | Some(libc::AT_FDCWD) => format!("/proc/{}/cwd", call.pid),
+        Some(fd) if fd < 0 => return Ok(None),
+        Some(fd) => format!("/proc/{}/fd/{fd}", call.pid),
+    };
+    let Some(mut full) = read_link(link)? else { return Ok(None) };
+    if full.last() != Some(&b'/') {
+        full.push(b'/');
+    }
+    let rest = path.strip_prefix(b"./").unwrap_or(&path);
+    full.extend_from_slice(rest);
+    Ok(Some(full))
+}
+
+/// What a link in `/proc` leads to; none if it is not there any more.
+fn read_link(link: String) -> io::Result<Option<Vec<u8>>> {
+    match rustix::fs::readlink(link, Vec::with_capacity(PATH_FIRST)) {
+        Ok(target) => Ok(Some(target.into_bytes())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What was noted so far.
+#[derive(Default)]
+struct Notes {
+    read: HashMap<Vec<u8>, Option<StatKey>>,
+    looked: HashMap<Vec<u8>, bool>,
+    missing: HashSet<Vec<u8>>,
+    written: HashSet<Vec<u8>>,
+    listed: HashSet<Vec<u8>>,
+    executed: BTreeMap<Vec<u8>, Executed>,
+    /// By process: the program that it has become and that has not said that it is watched.
+    silent: HashMap<u32, Vec<u8>>,
+    variables: BTreeSet<Vec<u8>>,
+    clock: BTreeSet<Vec<u8>>,
+    programs: HashMap<u32, Vec<u8>>,
+    connected: bool,
+    unreadable: u64,
+    count: usize,
+}
+
+impl Notes {
+    fn has_room(&mut self) -> bool {
+        self.count += 1;
+        self.missing.len() + self.read.len() + self.written.len() + self.looked.len() < NOTES_MAX
+    }
+
+    /// Noted before the call goes on, so that this is what was there when the caller opened it.
+    fn read(&mut self, path: Vec<u8>) {
+        if self.read.contains_key(&path) || self.missing.contains(&path) && !is_there(&path) {
+            return;
+        }
+        match rustix::fs::stat(path.as_slice()) {
+            Ok(stat) => {
+                let folder = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+                // Opening a folder reads nothing yet; that it is there was learnt.
+                if folder {
+                    self.looked.insert(path, true);
+                } else {
+                    self.read.insert(path, Some(StatKey::of(&stat)));
+                }
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => drop(self.missing.insert(path)),
+            Err(_) => drop(self.read.insert(path, None)),
+        }
+    }
+
+    fn look(&mut self, path: Vec<u8>) {
+        if self.looked.contains_key(&path) || self.missing.contains(&path) || self.read.contains_key(&path) {
+            return;
+        }
+        match rustix::fs::stat(path.as_slice()) {
+            Ok(stat) => {
+                let folder = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+                self.looked.insert(path, folder);
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => drop(self.missing.insert(path)),
+            Err(_) => {}
+        }
+    }
+
+    fn run(&mut self, pid: u32, path: Vec<u8>) {
+        let Ok(stat) = rustix::fs::stat(path.as_slice()) else {
+            self.missing.insert(path);
+            return;
+        };
+        let key = StatKey::of(&stat);
+        self.executed.entry(path.clone()).or_insert(Executed { key, says_variables: true, asks_time: false });
+        if let Some(earlier) = self.silent.insert(pid, path.clone()) {
+            self.mark_silent(&earlier);
+        }
+        self.programs.insert(pid, path);
+    }
+
+    fn mark_silent(&mut self, program: &[u8]) {
+        if let Some(executed) = self.executed.get_mut(program) {
+            executed.says_variables = false;
+        }
+    }
+
+    fn say(&mut self, pid: u32, word: &Word<'_>) {
+        match word {
+            Word::Loaded => drop(self.silent.remove(&pid)),
+            Word::Variable(name) => drop(self.variables.insert(name.to_vec())),
+            Word::Clock => {
+                let program = self.programs.get(&pid).cloned().unwrap_or_default();
+                self.clock.insert(program);
+            }
+        }
+    }
+
+    fn into_seen(mut self) -> Seen {
+        let silent: Vec<Vec<u8>> = self.silent.drain().map(|(_, path)| path).collect();
+        for program in silent {
+            self.mark_silent(&program);
+        }
+        let path = |raw: Vec<u8>| PathBuf::from(OsString::from_vec(raw));
+        let truncated =
+            self.missing.len() + self.read.len() + self.written.len() + self.looked.len() >= NOTES_MAX;
+        let (clock, written) = (self.clock, self.written);
+        let asks_time = |program: &Vec<u8>| clock.contains(program);
+        let executed = self.executed.into_iter().map(|(program, executed)| {
+            let asks_time = asks_time(&program);
+            (path(program), Executed { asks_time, ..executed })
+        });
+        let executed = executed.collect();
+        // What was made by the program itself was not found by it.
+        let missing = self.missing.into_iter().filter(|raw| !written.contains(raw) && !is_there(raw));
+        let mut seen = Seen {
+            read: self.read.into_iter().map(|(raw, key)| Found { path: path(raw), key }).collect(),
+            looked: self.looked.into_iter().map(|(raw, folder)| (path(raw), folder)).collect(),
+            missing: missing.map(path).collect(),
+            listed: self.listed.into_iter().map(path).collect(),
+            executed,
+            variables: self.variables.into_iter().map(OsString::from_vec).collect(),
+            connected: self.connected,
+            truncated,
+            unreadable: self.unreadable,
+            calls: self.count,
+            written: written.into_iter().map(path).collect(),
+        };
+        seen.read.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        seen.looked.sort_unstable();
+        seen.missing.sort_unstable();
+        seen.listed.sort_unstable();
+        seen.written.sort_unstable();
+        seen
+    }
+}
+
+fn is_there(path: &[u8]) -> bool {
+    rustix::fs::stat(path).is_ok()
+}
