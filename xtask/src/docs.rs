@@ -24,6 +24,8 @@ const COMMANDS: &[&[&str]] = &[
     &["doctor"],
     &["perf"],
     &["perf", "monitor"],
+    &["perf", "benchmark"],
+    &["perf", "compare"],
     &["perf", "history"],
     &["schema"],
     &["completions"],

@@ -2,8 +2,11 @@
 //! no graph: what ran is told to it as events and numbers.
 
 pub mod accept;
+pub mod benchmark;
 pub mod check;
+pub mod compare;
 pub mod error;
+pub mod foreign;
 pub mod history;
 pub mod host;
 pub mod programs;

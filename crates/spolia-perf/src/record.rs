@@ -126,7 +126,8 @@ impl Host {
             ("memory GiB", text(self.memory_gib), text(other.memory_gib)),
             ("kernel", word(&self.kernel), word(&other.kernel)),
         ];
-        let differs = rows.into_iter().filter(|(_, one, other)| one != other && one != "" && other != "");
+        let differs =
+            rows.into_iter().filter(|(_, one, other)| one != other && !one.is_empty() && !other.is_empty());
         differs.map(|(what, one, other)| format!("{what}: {one} → {other}")).collect()
     }
 }
@@ -226,6 +227,12 @@ impl Sample {
         io.err().into_iter().for_each(|why| known("read_bytes", why));
         taken.processes.as_ref().err().into_iter().for_each(|why| known("processes", why));
         taken.cgroup_cpu_us.as_ref().err().into_iter().for_each(|why| known("cgroup_cpu_us", why));
+        taken
+            .largest_process_bytes
+            .as_ref()
+            .err()
+            .into_iter()
+            .for_each(|why| known("largest_process_bytes", why));
         let command_only = "only the steps of a build are known by hit and miss, not a command";
         known("cache_hits", command_only);
         known("build_size_bytes", "a command does not say what its outputs are");
@@ -243,7 +250,7 @@ impl Sample {
             wall_us: u64::try_from(taken.wall.as_micros()).ok(),
             user_us: Some(taken.user_us),
             sys_us: Some(taken.sys_us),
-            largest_process_bytes: Some(taken.largest_process_bytes),
+            largest_process_bytes: taken.largest_process_bytes.clone().ok(),
             together_bytes: together.ok().map(|(bytes, _)| *bytes),
             together_from: together.ok().map(|(_, from)| *from),
             read_bytes: io.map(|io| io.read_bytes),

@@ -141,7 +141,7 @@ pub struct Taken {
     /// System CPU time of the tree, µs.
     pub sys_us: u64,
     /// Peak resident memory of its largest process, bytes.
-    pub largest_process_bytes: u64,
+    pub largest_process_bytes: Observed<u64>,
     /// Peak memory of all its processes together, bytes.
     pub together_bytes: Observed<(u64, PeakFrom)>,
     /// Bytes read and written.
@@ -192,6 +192,7 @@ pub fn run(subject: &Subject, watch: &mut Watch<'_>) -> std::io::Result<Taken> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut forks = if watch.closely.count_processes { Forks::listen() } else { not_asked() };
     let group = if watch.closely.own_cgroup { Group::enter() } else { not_asked() };
+    let own_peak = own_peak_bytes();
     let own_before = own_cpu();
     let began = Instant::now();
     let child = command.spawn()?;
@@ -242,7 +243,7 @@ pub fn run(subject: &Subject, watch: &mut Watch<'_>) -> std::io::Result<Taken> {
         wall: ended_after,
         user_us: usage.user_us,
         sys_us: usage.sys_us,
-        largest_process_bytes: usage.max_rss_bytes,
+        largest_process_bytes: largest(usage.max_rss_bytes, own_peak),
         together_bytes,
         io,
         processes,
@@ -334,6 +335,23 @@ impl Watcher<'_> {
 
 fn not_asked<T>() -> Observed<T> {
     Err("it was not asked for".to_owned())
+}
+
+/// A new process starts as a copy of the one that starts it, and the kernel counts that copy in its peak: what is not
+/// larger than we were cannot be told from us.
+pub fn largest(peak_bytes: u64, own_peak_bytes: Option<u64>) -> Observed<u64> {
+    let own = own_peak_bytes.ok_or("how large this process itself is cannot be read")?;
+    if peak_bytes > own + own / 50 {
+        return Ok(peak_bytes);
+    }
+    Err(format!("it was smaller than the {} KiB of the process that started it", own >> 10))
+}
+
+/// The most memory this process has had, bytes.
+pub fn own_peak_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// To the whole group; that it is gone already is no error.

@@ -75,8 +75,8 @@ pub fn of_run(run: &Run) -> Option<Past> {
         return None;
     }
     past.ended = end.is_some();
-    // A series whose beginning could not be read is of an unknown subject.
-    series.retain(|_, record| !record.facts.subject.is_empty());
+    // A series whose beginning could not be read is of an unknown subject; one without runs has not begun.
+    series.retain(|_, record| !record.facts.subject.is_empty() && !record.samples.is_empty());
     let spans = steps.spans();
     if series.is_empty()
         && let Some(subject) = build_subject(&words)

@@ -1,7 +1,10 @@
 //! `spolia perf`: what is measured where, handed to `spolia-perf`; what it answers, shown.
 
+mod benchmark;
+mod compare;
 mod history;
 mod monitor;
+mod operand;
 mod words;
 
 use std::collections::BTreeMap;
@@ -29,6 +32,8 @@ pub(crate) fn run(args: &PerfArgs, settings: &Settings, shell: &Shell) -> Result
     let perf = Perf::new(settings, shell)?;
     match &args.command {
         PerfCommand::Monitor(args) => monitor::run(args, &perf),
+        PerfCommand::Benchmark(args) => benchmark::run(args, &perf),
+        PerfCommand::Compare(args) => compare::run(args, &perf),
         PerfCommand::History(args) => history::run(args, &perf),
     }
 }

@@ -91,10 +91,14 @@ fn command(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failur
     let started = now_us();
     let taken = measure::run(&subject, &mut watch);
     live.clear();
-    let taken = taken.map_err(|source| {
-        let program = args.command[0].to_string_lossy().into_owned();
-        failure(&spolia_perf::PerfError::Start { program, source }).with_exit(Exit::Usage)
-    })?;
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(source) => {
+            journal.end(Exit::Usage);
+            let program = args.command[0].to_string_lossy().into_owned();
+            return Err(failure(&spolia_perf::PerfError::Start { program, source }));
+        }
+    };
     let mut sample = Sample::of(&taken, started);
     sample.load_after = spolia_perf::host::load();
     journal.take(EventKind::Measured { series: 0, sample: value(&sample) });
@@ -482,8 +486,8 @@ fn summary(record: &Record, shell: &Shell) {
     };
     row("processes", processes);
     if let (Some(hits), Some(misses)) = (sample.cache_hits, sample.cache_misses) {
-        let share =
-            if hits + misses > 0 { format!(" ({}%)", hits * 100 / (hits + misses)) } else { String::new() };
+        let share = (hits * 100).checked_div(hits + misses).map(|share| format!(" ({share}%)"));
+        let share = share.unwrap_or_default();
         let state = facts.state.map(|state| format!(", {}", state.text())).unwrap_or_default();
         row("cache", format!("{hits} hits, {misses} misses{share}{state}"));
     }
