@@ -14,6 +14,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("spolia-store", 1),
     ("spolia-engine", 2),
     ("spolia-build", 3),
+    ("spolia-sweep", 3),
+    ("spolia-cc", 3),
     ("spolia-perf", 3),
     ("spolia-dist", 4),
     ("spolia", 5),

@@ -6,6 +6,7 @@ mod sys;
 
 pub mod cancel;
 pub mod check;
+pub mod compile;
 pub mod executor;
 pub mod host;
 pub mod jobserver;

@@ -438,7 +438,7 @@ fn identity(record: &[u8]) -> (u64, u64) {
 }
 
 /// The machine's clock as the kernel stamps files with it, ns since 1970.
-fn machine_now_ns() -> i64 {
+pub(crate) fn machine_now_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     nanoseconds(now.tv_sec, now.tv_nsec)
 }

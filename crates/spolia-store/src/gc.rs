@@ -20,6 +20,7 @@ use spolia_core::{ActionKey, ActionResult, Digest};
 use crate::journal;
 use crate::local::{Form, LocalStore, is_abandoned, names};
 use crate::lock::KeyLock;
+use crate::refs;
 use crate::size;
 use crate::store::{Entry, Space, Store, StoreError};
 use crate::uses::{self, LastUses};
@@ -290,6 +291,9 @@ fn file_us(file: &ListedFile) -> u64 {
 
 /// The blobs that a result's payload names: outputs and log. `None` where it is no result.
 pub fn result_blobs(payload: &[u8]) -> Option<Vec<Digest>> {
+    if refs::is_one(payload) {
+        return refs::open(payload).map(|(blobs, _)| blobs);
+    }
     let result: ActionResult = serde_json::from_slice(payload).ok()?;
     result.outputs.check().ok()?;
     let mut blobs: Vec<Digest> = result.outputs.files().map(|(_, digest, _)| digest).collect();

@@ -49,6 +49,11 @@ pub(crate) fn digest(function: DigestFunction, bytes: &[u8]) -> Digest {
 
 /// BLAKE3 and length of a file's content, read from its start whatever its offset.
 pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
+    file_seen(file, &mut |_| {})
+}
+
+/// The same, with each piece handed to `look` as it is read.
+pub(crate) fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut chunk = vec![0u8; CHUNK_BYTES];
     let mut size = 0u64;
@@ -57,6 +62,7 @@ pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
             Ok(0) => break,
             Ok(length) => {
                 hasher.update(&chunk[..length]);
+                look(&chunk[..length]);
                 size += length as u64;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

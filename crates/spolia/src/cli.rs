@@ -72,8 +72,10 @@ pub(crate) enum Command {
     Why(WhyArgs),
     Graph(GraphArgs),
     Run(RunArgs),
+    Cc(CcArgs),
     Dist(DistArgs),
     Cache(CacheArgs),
+    Sweep(Box<SweepArgs>),
     Doctor(DoctorArgs),
     Init(InitArgs),
     Perf(perf::PerfArgs),
@@ -185,6 +187,19 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Compile through the compiler cache: `CC="spolia cc gcc"`, or a link of a compiler's name
+///
+/// A compile whose arguments, sources, headers and compiler were seen before is answered from the store: outputs,
+/// dependency files and everything it printed. Whatever fails in the cache, the compiler runs. Variables:
+/// SPOLIA_CACHE_DIR names the store, SPOLIA_ROOT the project's root, SPOLIA_DISABLE=1 turns the cache off,
+/// SPOLIA_RECACHE=1 compiles even where the result is known, SPOLIA_REMAP=0 leaves embedded paths as they are.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CcArgs {
+    /// The compiler and its arguments
+    #[arg(value_name = "COMPILER", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
 /// Pack what steps give and files of the tree into archives that are the same bytes everywhere
 ///
 /// Builds the steps that `[dist.NAME]` of the manifest packs, then writes one archive for each platform, sums and
@@ -257,6 +272,31 @@ pub(crate) enum CacheCommand {
     Dir,
     /// Print how much the store holds, by kind
     Size,
+}
+
+/// Remove stale build artifacts from Cargo's target directories; never a live one
+///
+/// What is live is asked of Cargo: the files that the declared or detected commands would need, for the lock
+/// file, features, profiles, flags and compiler as they are now. Everything else that Cargo made is stale.
+/// Nothing is compiled for it, and the time of an access decides nothing.
+///
+/// First comes the plan: what goes, why, and how many bytes that frees. `--dry-run` ends there. What goes is
+/// deleted, or kept aside with `--quarantine` until `spolia sweep undo`. Cargo's own locks are held meanwhile.
+#[derive(clap::Args, Debug, Clone)]
+#[command(args_conflicts_with_subcommands = false)]
+pub(crate) struct SweepArgs {
+    /// Projects or target directories [default: the current folder]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Say what would go and why, and remove nothing
+    #[arg(short = 'n', visible_short_alias = 'd', long)]
+    pub(crate) dry_run: bool,
+    /// All projects below the paths
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+    /// With --recursive: also in folders whose names begin with a dot
+    #[arg(long)]
+    pub(crate) hidden: bool,
 }
 
 /// Say what is installed, what is misconfigured, and what to do; exit code 4 if problems remain

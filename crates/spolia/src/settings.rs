@@ -111,6 +111,19 @@ impl Settings {
         self.env.get(std::ffi::OsStr::new(name)).cloned()
     }
 
+    /// All of the caller's variables, for tools that are asked about the caller's own builds.
+    pub(crate) fn whole_env(&self) -> Vec<(OsString, OsString)> {
+        self.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Where short-lived files go.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.var("TMPDIR")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .unwrap_or_else(|| "/tmp".into())
+    }
+
     fn some(&self, names: &[&str]) -> BTreeMap<String, OsString> {
         names.iter().filter_map(|name| Some(((*name).to_owned(), self.var(name)?))).collect()
     }
@@ -139,5 +152,56 @@ impl Settings {
     /// Processors that this process may use.
     pub(crate) fn processors(&self) -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    }
+}
+
+/// What a call as a compiler goes by. Gathered without the command line: there is none of ours in it.
+#[derive(Debug)]
+pub(crate) struct CompilerSettings {
+    pub(crate) env: spolia_cc::Env,
+    pub(crate) options: spolia_cc::Options,
+    pub(crate) cwd: PathBuf,
+    /// `SPOLIA_DISABLE`: compilers run as if Spolia were not there.
+    pub(crate) disabled: bool,
+}
+
+impl CompilerSettings {
+    #[expect(clippy::disallowed_methods, reason = "the one reader of the environment, and the edge's clock")]
+    pub(crate) fn gather() -> Self {
+        let env = spolia_cc::Env::new(std::env::vars_os().collect());
+        let here = std::env::current_dir().unwrap_or_default();
+        // The compilers spell the folder as the shell does, where that is the same folder.
+        let same = |path: &PathBuf| {
+            use std::os::unix::fs::MetadataExt;
+            let id =
+                |path: &std::path::Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+            path.is_absolute() && *path != here && id(path).is_some() && id(path) == id(&here)
+        };
+        let cwd = env.some("PWD").map(PathBuf::from).filter(same).unwrap_or_else(|| here.clone());
+        let path = |name: &str| env.some(name).map(|path| here.join(path));
+        let home = env.some("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let store = path("SPOLIA_CACHE_DIR")
+            .or_else(|| path("XDG_CACHE_HOME").map(|dir| dir.join("spolia")))
+            .or_else(|| {
+                home.as_ref().filter(|home| home.as_os_str() != "/").map(|home| home.join(".cache/spolia"))
+            });
+        let is = |name: &str| env.some(name).is_some_and(|value| value != "0" && value != "no");
+        let not = |name: &str| env.some(name).is_some_and(|value| value == "0" || value == "no");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let terminal = std::io::stderr().is_terminal() && env.some("TERM").is_some_and(|term| term != "dumb");
+        let options = spolia_cc::Options {
+            store,
+            root: path("SPOLIA_ROOT"),
+            home,
+            colour: terminal && env.get("NO_COLOR").is_none(),
+            remap: !not("SPOLIA_REMAP"),
+            verify: is("SPOLIA_VERIFY"),
+            force: is("SPOLIA_RECACHE"),
+            hard_links: is("SPOLIA_HARD_LINKS"),
+            session: String::new(),
+            now_us: u64::try_from(now.as_micros()).unwrap_or(0),
+        };
+        let disabled = is("SPOLIA_DISABLE");
+        Self { env, options, cwd, disabled }
     }
 }

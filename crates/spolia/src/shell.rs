@@ -196,3 +196,19 @@ impl Shell {
         }
     }
 }
+
+/// What a compiler printed, as it is and unbuffered. A closed pipe is the reader's choice.
+pub(crate) fn pass_on(stream: spolia_core::result::Stream, bytes: &[u8]) {
+    let _closed = match stream {
+        spolia_core::result::Stream::Stdout => {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
+        }
+        spolia_core::result::Stream::Stderr => std::io::stderr().lock().write_all(bytes),
+    };
+}
+
+/// One line of talk where there is no shell yet.
+pub(crate) fn complain(line: &str) {
+    let _closed = std::io::stderr().lock().write_all(format!("spolia: {line}\n").as_bytes());
+}

@@ -33,6 +33,7 @@ pub(crate) mod content;
 pub(crate) mod layout;
 mod publish;
 mod sealed;
+mod shared;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -219,6 +220,12 @@ impl LocalStore {
         use std::os::unix::ffi::OsStrExt;
         let name = Digest::blake3(root.as_os_str().as_bytes()).to_hex();
         self.layout.base.join("digests").join(name)
+    }
+
+    /// A path in the store's folder of temporary files that nobody else uses. What is left there by a dead
+    /// process goes with a collection.
+    pub fn scratch(&self) -> PathBuf {
+        self.layout.tmp().join(temp_name())
     }
 
     /// Whether the store takes writes, as far as is known.

@@ -12,6 +12,7 @@ mod look;
 mod perf;
 mod run;
 mod schema;
+mod sweep;
 mod why;
 
 use crate::cli::Command;
@@ -29,11 +30,18 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Run(args) => {
             run::run(&args, settings, shell).map_err(|failure| failure.with_exit(Exit::NotRun))
         }
+        // With a compiler, `main` has taken the call before the command line was parsed.
+        Command::Cc(args) => Err(Failure::usage(format!(
+            "`{}` is no compiler",
+            args.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        ))
+        .hint("write `spolia cc gcc ARGS…`; `spolia cc --help` says more")),
         Command::Dist(args) => dist::run(&args, settings, shell),
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
         Command::Perf(args) => perf::run(&args, settings, shell),
+        Command::Sweep(args) => sweep::run(&args, settings, shell),
         Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),
     }

@@ -1,0 +1,268 @@
+//! GCC and Clang: what a call asks for, what it read, what came out.
+
+pub mod args;
+pub mod deps;
+mod marks;
+mod reader;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use spolia_core::key::{KeyWriter, Value};
+
+use crate::Room;
+use crate::call::{Call, Compiler, Invocation, Launch, NotKept, Options, Ran, Watch};
+use crate::detect::{self, Identity, Kind, Question};
+use crate::direct::Seen;
+use crate::outcome::{NotCacheable, Outcome};
+use crate::replay::{Place, Share};
+use args::{KeyArg, Language, Parsed, Product};
+use reader::Reader;
+
+/// Variables that change what a C compiler does.
+const VARIABLES: &[&str] = &[
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "OBJC_INCLUDE_PATH",
+    "OBJCPLUS_INCLUDE_PATH",
+    "SOURCE_DATE_EPOCH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LANGUAGE",
+    "GCC_COLORS",
+    "COLUMNS",
+    "GCC_EXTRA_DIAGNOSTIC_OUTPUT",
+    "GCC_EXEC_PREFIX",
+    "COMPILER_PATH",
+    "CCC_OVERRIDE_OPTIONS",
+    "CCC_ADD_ARGS",
+    "SDKROOT",
+    "MACOSX_DEPLOYMENT_TARGET",
+    "GCC_URLS",
+    "TERM_URLS",
+];
+/// Variables that make a compiler write or read what we would not see.
+const REFUSED_VARIABLES: &[&str] =
+    &["DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "GCC_COMPARE_DEBUG", "CLANG_CONFIG_PATH"];
+
+/// GCC, Clang, and `zig cc`, which is Clang.
+pub struct C {
+    /// What its name says.
+    pub kind: Kind,
+}
+
+impl Compiler for C {
+    fn plan(&self, call: &Call<'_>, options: &Options) -> Result<Box<dyn Invocation>, Outcome> {
+        for name in REFUSED_VARIABLES {
+            if call.env.some(name).is_some() {
+                let argument = Some((*name).to_owned());
+                return Err(Outcome::NotCacheable { reason: NotCacheable::Variable, argument });
+            }
+        }
+        let first = usize::from(self.kind == Kind::Zig);
+        let name = match self.kind {
+            Kind::Zig => call.args.first().map(|word| word.as_bytes()).unwrap_or_default(),
+            _ => call.name.as_bytes(),
+        };
+        let parsed = args::parse(call.args.get(first..).unwrap_or_default(), is_cpp_driver(name))?;
+        Ok(Box::new(Compile {
+            named: self.kind,
+            parsed,
+            identity: None,
+            first,
+            colour: options.colour,
+            remap: options.remap,
+        }))
+    }
+}
+
+fn is_cpp_driver(name: &[u8]) -> bool {
+    crate::site::find(name, b"++").is_some()
+}
+
+/// One compile of one source.
+struct Compile {
+    named: Kind,
+    parsed: Parsed,
+    identity: Option<Identity>,
+    /// How many arguments come before the compiler's own: 1 for `zig cc`.
+    first: usize,
+    colour: bool,
+    remap: bool,
+}
+
+impl Compile {
+    fn adds_colour(&self) -> bool {
+        self.colour && !self.parsed.own_colour
+    }
+
+    fn maps_root(&self, room: &Room) -> bool {
+        let known = self.identity.as_ref().is_some_and(|identity| identity.maps_prefixes);
+        let compiles =
+            self.parsed.language != Language::PlainAssembler && self.parsed.product != Product::Header;
+        self.remap && known && compiles && !self.parsed.own_paths && room.site.root.is_some()
+    }
+}
+
+impl Invocation for Compile {
+    fn language(&self) -> &'static str {
+        self.parsed.language.name()
+    }
+
+    fn source(&self) -> &Path {
+        &self.parsed.source
+    }
+
+    fn write_key(&mut self, room: &Room, call: &Call<'_>, writer: &mut dyn KeyWriter) -> Result<(), Outcome> {
+        let question = Question {
+            program: &call.program,
+            first: &call.args[..self.first],
+            options: &self.parsed.toolchain,
+            named: Some(self.named),
+        };
+        let identity = detect::identity(room, call.env, &question).map_err(Outcome::Internal)?;
+        self.identity = Some(identity.clone());
+        let p = &self.parsed;
+        let is_device = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let output = p.output_path();
+        if output.as_os_str() == "-" || is_device(&output) {
+            return Err(Outcome::NotCacheable { reason: NotCacheable::NoOutputFile, argument: None });
+        }
+        writer.field("compiler", Value::Digest(identity.digest));
+        writer.field("language", Value::Bytes(p.language.name().as_bytes()));
+        let driver = Path::new(&call.name).file_name().unwrap_or_default();
+        writer.field("driver", Value::Flag(is_cpp_driver(driver.as_bytes())));
+        let output_raw = output.as_os_str().as_bytes();
+        writer.open("arguments");
+        for arg in &p.key {
+            match arg {
+                KeyArg::Plain(word) if word.starts_with(b"\0target") && &word[7..] == output_raw => {
+                    writer.field("", Value::Bytes(b"\0target of the output"));
+                }
+                KeyArg::Plain(word) => writer.field("", Value::Bytes(word)),
+                KeyArg::Path(option, path) => {
+                    writer.field("", Value::Bytes(option));
+                    writer.field("", Value::Bytes(&room.site.write(path)));
+                }
+            }
+        }
+        writer.close();
+        writer.field("colour", Value::Flag(self.adds_colour()));
+        writer.field("maps", Value::Flag(self.maps_root(room)));
+        if p.split_dwarf || p.coverage {
+            // These embed the output's own path.
+            writer.field("output", Value::Bytes(output_raw));
+        }
+        if p.coverage || p.own_paths || p.product == Product::Header {
+            writer.field("here", Value::Bytes(room.site.cwd.as_os_str().as_bytes()));
+        }
+        if p.native {
+            writer.field("processor", Value::Bytes(&processor()));
+        }
+        writer.open("variables");
+        for name in VARIABLES {
+            if let Some(value) = call.env.get(name) {
+                writer.field(name, Value::Bytes(value.as_bytes()));
+            }
+        }
+        writer.close();
+        writer.field("source path", Value::Bytes(&room.site.write(p.source.as_os_str().as_bytes())));
+        // The compiler says what is wrong with a source that is not there.
+        let (_, digest) = room.digest(&p.source).map_err(|_| {
+            let argument = Some(p.source.display().to_string());
+            Outcome::NotCacheable { reason: NotCacheable::NoSource, argument }
+        })?;
+        writer.field("source", Value::Digest(digest));
+        Ok(())
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let p = &self.parsed;
+        let output = p.output_path();
+        let mut places = vec![Place::new("o", output.clone(), Share::Copy)];
+        if let Some(depfile) = p.depfile() {
+            places.push(Place::new("d", depfile, Share::Text));
+        }
+        let mut beside = |ending: &str| {
+            let place = Place::new(ending, output.with_extension(ending), Share::Copy);
+            places.push(Place { optional: true, ..place });
+        };
+        if p.split_dwarf {
+            beside("dwo");
+        }
+        if p.coverage {
+            beside("gcno");
+        }
+        if p.stack_usage {
+            beside("su");
+        }
+        places
+    }
+
+    fn launch(&mut self, room: &Room, call: &Call<'_>) -> Launch {
+        let mut launch = Launch::default();
+        let (first, rest) = call.args.split_at(self.first);
+        launch.args.extend_from_slice(first);
+        // Before the user's own, which so have the last word.
+        if self.adds_colour() {
+            launch.args.push("-fdiagnostics-color=always".into());
+        }
+        if self.maps_root(room)
+            && let Some(root) = &room.site.root
+        {
+            let mut map = OsString::from("-ffile-prefix-map=");
+            map.push(root);
+            map.push("=.");
+            launch.args.push(map);
+        }
+        launch.args.extend_from_slice(rest);
+        launch.watch = Watch::Files;
+        launch
+    }
+
+    fn seen(&mut self, room: &Room, call: &Call<'_>, ran: &Ran) -> Result<Seen, NotKept> {
+        let never = |argument: String| NotKept::Never(NotCacheable::HiddenInputs, Some(argument));
+        let observed = match &ran.observed {
+            Some(Ok(observed)) => observed,
+            Some(Err(error)) => return Err(never(format!("the compiler could not be observed: {error}"))),
+            None => return Err(never("the compiler was not observed".to_owned())),
+        };
+        let identity = self.identity.as_ref().map(|identity| identity.parts.as_slice()).unwrap_or_default();
+        let reader = Reader { room, call, ran, source: &self.parsed.source, parts: identity };
+        reader.seen(observed, &self.places())
+    }
+
+    fn pack(&self, room: &Room, _name: &str, text: Vec<u8>) -> Vec<u8> {
+        let output = deps::quote(self.parsed.output_path().as_os_str().as_bytes());
+        let text = match deps::target_end(&text) {
+            Some(end) if text[..end] == *output => [b"\0target", &text[end..]].concat(),
+            _ => text,
+        };
+        room.site.replace_root(&text, b"\0root").unwrap_or(text)
+    }
+
+    fn unpack(&self, room: &Room, _name: &str, packed: Vec<u8>) -> Vec<u8> {
+        let output = deps::quote(self.parsed.output_path().as_os_str().as_bytes());
+        let root = room.site.root.as_ref().map(|root| root.as_os_str().as_bytes()).unwrap_or_default();
+        let packed = crate::site::replace(&packed, b"\0root", root).unwrap_or(packed);
+        match packed.strip_prefix(b"\0target") {
+            Some(rest) => [output.as_slice(), rest].concat(),
+            None => packed,
+        }
+    }
+}
+
+/// What `-march=native` looks at: the first processor, as the kernel describes it.
+fn processor() -> Vec<u8> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    // What cannot be read is the same everywhere; the compiler then cannot read it either.
+    let _unread = std::fs::File::open("/proc/cpuinfo").map(|file| file.take(16 << 10).read_to_end(&mut text));
+    let first = text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let stable = first.filter(|line| !line.starts_with(b"cpu MHz") && !line.starts_with(b"bogomips"));
+    stable.collect::<Vec<_>>().join(&b'\n')
+}

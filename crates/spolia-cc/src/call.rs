@@ -1,0 +1,490 @@
+//! The whole walk of one compiler call, the same for every compiler: `Call → Outcome`, with the outputs in place.
+//!
+//! | step | where it stops |
+//! |---|---|
+//! | [`Compiler::plan`] reads the arguments | not cacheable: the compiler runs |
+//! | the store is opened | it cannot be: the compiler runs |
+//! | [`Invocation::write_key`] gives the fast key | what it needs cannot be read: the compiler runs |
+//! | the manifest's sets are looked at | one holds: its outputs are put back, done |
+//! | the key is claimed | somebody else compiled it meanwhile: looked at again |
+//! | the compiler runs | it failed: its output is shown as it is, nothing is kept |
+//! | [`Invocation::seen`] says what was read | something changed meanwhile: nothing is kept |
+//! | outputs are kept, then the manifest | the store is full or read-only: nothing is kept |
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use spolia_core::event::Tier;
+use spolia_core::key::{HashWriter, KeyWriter, Value};
+use spolia_core::result::{Log, Stream};
+use spolia_core::{ActionKey, Cost};
+use spolia_engine::compile::Program;
+use spolia_engine::observe;
+use spolia_engine::process::Ended;
+use spolia_store::{Entry, Store};
+
+use crate::direct::{Kept, KeptOutput, Manifest, Raw, Seen};
+use crate::outcome::{Miss, NotCacheable, Outcome};
+use crate::replay::{self, Place, ReplayError, Share};
+use crate::tally::{self, Record};
+use crate::{Env, Room, Site, claim};
+
+/// The version of what keys are made of: a change of meaning makes another.
+const KEY_VERSION: u64 = 1;
+/// What stands for the root's path in output that is kept.
+const ROOT_MARK: &[u8] = b"\0spolia-root\0";
+
+/// One compiler call.
+#[derive(Clone, Debug)]
+pub struct Call<'c> {
+    /// The compiler itself, found.
+    pub program: PathBuf,
+    /// What it was called.
+    pub name: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// All variables.
+    pub env: &'c Env,
+    /// The current folder, as the shell spells it.
+    pub cwd: PathBuf,
+}
+
+/// What is asked of the cache, whatever the call.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The store; `None` where there is no place for one.
+    pub store: Option<PathBuf>,
+    /// The project's root, where the user names it.
+    pub root: Option<PathBuf>,
+    /// The user's own folder.
+    pub home: Option<PathBuf>,
+    /// Whether what the compiler says is read by a person on a terminal.
+    pub colour: bool,
+    /// Whether embedded paths are made independent of the checkout.
+    pub remap: bool,
+    /// Whether a hit is compiled again and compared.
+    pub verify: bool,
+    /// Compile even where the result is known.
+    pub force: bool,
+    /// Whether hard links may stand in for copies, also of what tools rewrite.
+    pub hard_links: bool,
+    /// Names the session the call belongs to.
+    pub session: String,
+    /// The clock when the call began, µs since 1970.
+    pub now_us: u64,
+}
+
+/// What to start for a compile.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// Arguments.
+    pub args: Vec<OsString>,
+    /// Variables to set or take away.
+    pub env: Vec<(OsString, Option<OsString>)>,
+    /// Files of ours that go when the call ends.
+    pub scratch: Vec<PathBuf>,
+    /// Whether and how what it looks at is observed.
+    pub watch: Watch,
+}
+
+/// How a compile is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// Not.
+    #[default]
+    No,
+    /// Its files.
+    Files,
+    /// Its files, and its variables by this library ([`observe::install`]).
+    Variables(PathBuf),
+}
+
+/// A compile that ran and succeeded.
+pub struct Ran {
+    /// How it ended, what it printed, what it cost.
+    pub ended: Ended,
+    /// What it looked at, where that was asked for; an error says why that is not known.
+    pub observed: Option<std::io::Result<observe::Seen>>,
+    /// The files' clock before it began, ns since 1970.
+    pub began_ns: i64,
+}
+
+/// Reads the arguments of one kind of compiler.
+pub trait Compiler {
+    /// What the call asks for.
+    ///
+    /// # Errors
+    /// The outcome of a call that the cache does not take; the compiler runs as it was called then.
+    fn plan(&self, call: &Call<'_>, options: &Options) -> Result<Box<dyn Invocation>, Outcome>;
+}
+
+/// One call that the cache takes. Methods are called in the order in which they stand here.
+pub trait Invocation {
+    /// For statistics.
+    fn language(&self) -> &'static str;
+
+    /// The main source, as given.
+    fn source(&self) -> &Path;
+
+    /// Hands over all that the result depends on and that is known before the compile: arguments, compiler,
+    /// source, variables.
+    ///
+    /// # Errors
+    /// Not cacheable after all, or something could not be read.
+    fn write_key(&mut self, room: &Room, call: &Call<'_>, writer: &mut dyn KeyWriter) -> Result<(), Outcome>;
+
+    /// Where each output belongs.
+    fn places(&self) -> Vec<Place>;
+
+    /// What to run on a miss.
+    fn launch(&mut self, room: &Room, call: &Call<'_>) -> Launch;
+
+    /// What the compile depended on.
+    ///
+    /// # Errors
+    /// Why the result cannot be kept, in a sentence, or that the call is not cacheable after all.
+    fn seen(&mut self, room: &Room, call: &Call<'_>, ran: &Ran) -> Result<Seen, NotKept>;
+
+    /// A [`Share::Text`] output in a form that any call may read.
+    fn pack(&self, room: &Room, name: &str, text: Vec<u8>) -> Vec<u8>;
+
+    /// What [`Invocation::pack`] made, as this call wants it.
+    fn unpack(&self, room: &Room, name: &str, packed: Vec<u8>) -> Vec<u8>;
+}
+
+/// Why a compile that succeeded is not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NotKept {
+    /// This time; the next may be.
+    Now(String),
+    /// Such a call never is.
+    Never(NotCacheable, Option<String>),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum End {
+    /// With this exit code.
+    Code(i32),
+    /// The compiler was ended by this signal.
+    Signal(i32),
+    /// The compiler could not be started.
+    NotStarted(std::io::Error),
+}
+
+/// Carries out one call. What the compiler prints, now or when it ran, goes to `print`.
+pub fn run(
+    compiler: &dyn Compiler,
+    call: &Call<'_>,
+    options: &Options,
+    print: &mut dyn FnMut(Stream, &[u8]),
+) -> End {
+    let mut walk = Walk { call, options, print, record: Record::default(), key: None };
+    walk.record.compiler =
+        Path::new(&call.name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    walk.record.session.clone_from(&options.session);
+    walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
+    match compiler.plan(call, options) {
+        Ok(invocation) => walk.cached(invocation),
+        Err(outcome) => {
+            let room = walk.room(&Site { cwd: call.cwd.clone(), root: None });
+            walk.plain(room.ok().as_ref(), &outcome)
+        }
+    }
+}
+
+/// Ends this program and runs the compiler instead, as if we were not there; comes back only with the reason why
+/// that is not possible.
+pub fn become_the_compiler(call: &Call<'_>) -> std::io::Error {
+    Program { path: &call.program, arg0: call.program.as_os_str(), args: &call.args, env: &[], folder: None }
+        .become_it()
+}
+
+struct Walk<'w> {
+    call: &'w Call<'w>,
+    options: &'w Options,
+    print: &'w mut dyn FnMut(Stream, &[u8]),
+    record: Record,
+    key: Option<ActionKey>,
+}
+
+impl Walk<'_> {
+    fn room(&self, site: &Site) -> Result<Room, Outcome> {
+        let dir = self.options.store.as_ref();
+        let dir = dir.ok_or_else(|| Outcome::Internal("there is no place for the store".to_owned()))?;
+        Room::open(dir, site.clone()).map_err(|error| Outcome::Internal(chain(&error)))
+    }
+
+    /// The compiler as if we were not there.
+    fn plain(&mut self, room: Option<&Room>, outcome: &Outcome) -> End {
+        self.note(room, outcome);
+        End::NotStarted(self.program(&self.call.args, &[]).become_it())
+    }
+
+    /// Under its full path: GCC looks for its parts beside the name it is called by, and that may be our link.
+    fn program<'p>(&'p self, args: &'p [OsString], env: &'p [(OsString, Option<OsString>)]) -> Program<'p> {
+        Program { path: &self.call.program, arg0: self.call.program.as_os_str(), args, env, folder: None }
+    }
+
+    fn note(&mut self, room: Option<&Room>, outcome: &Outcome) {
+        let Some(room) = room else { return };
+        self.record.tell(outcome);
+        self.record.key = self.key.map(|key| key.0.to_hex());
+        self.record.at_us = self.options.now_us;
+        self.record.own_cpu_us = own_cpu_us();
+        tally::append(&room.store, &self.record);
+    }
+
+    fn cached(&mut self, mut invocation: Box<dyn Invocation>) -> End {
+        let (call, options) = (self.call, self.options);
+        self.record.language = Some(invocation.language().to_owned());
+        self.record.source =
+            Some(spolia_core::codec::escape(invocation.source().as_os_str().as_encoded_bytes()));
+        let site = Site::find(
+            call.cwd.clone(),
+            invocation.source(),
+            options.root.as_deref(),
+            options.home.as_deref(),
+        );
+        let room = match self.room(&site) {
+            Ok(room) => room,
+            Err(outcome) => return self.plain(None, &outcome),
+        };
+        let mut writer = HashWriter::new();
+        writer.field("cc", Value::Number(KEY_VERSION));
+        writer.field("folder", Value::Bytes(&site.written_cwd()));
+        if let Err(outcome) = invocation.write_key(&room, call, &mut writer) {
+            return self.plain(Some(&room), &outcome);
+        }
+        let key = writer.finish();
+        self.key = Some(key);
+        let mut manifest = read_manifest(&room, key);
+        let mut miss = match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
+            Ok(code) => return code,
+            Err(miss) => miss,
+        };
+        if !room.store.is_writable() {
+            let outcome =
+                Outcome::Miss { reason: miss, not_stored: Some("the store is read-only".to_owned()) };
+            return self.plain(Some(&room), &outcome);
+        }
+        let (lock, waited) = claim::take(&room, &key);
+        if waited {
+            manifest = read_manifest(&room, key);
+            match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
+                Ok(code) => return code,
+                Err(again) => miss = again,
+            }
+        }
+        let end = self.compile(&room, invocation.as_mut(), key, miss);
+        drop(lock);
+        end
+    }
+
+    fn hit(
+        &mut self,
+        room: &Room,
+        invocation: &dyn Invocation,
+        manifest: Option<&Manifest>,
+    ) -> Result<End, Miss> {
+        if self.options.force {
+            return Err(Miss::Forced);
+        }
+        let kept = manifest.ok_or(Miss::NeverSeen)?.find(room, self.call.env)?;
+        if self.options.verify {
+            return Err(Miss::Forced);
+        }
+        match self.replay(room, invocation, kept) {
+            Ok(()) => {}
+            Err(ReplayError::Gone { name }) => return Err(Miss::OutputGone(format!("output `{name}`"))),
+            Err(error) => return Err(Miss::OutputGone(chain(&error))),
+        }
+        self.record.bytes = Some(kept.outputs.iter().map(|output| output.size).sum());
+        self.note(Some(room), &Outcome::Hit { tier: Tier::Local, saved: kept.cost });
+        Ok(End::Code(0))
+    }
+
+    fn replay(&mut self, room: &Room, invocation: &dyn Invocation, kept: &Kept) -> Result<(), ReplayError> {
+        let places = invocation.places();
+        for output in &kept.outputs {
+            let gone = || ReplayError::Gone { name: output.name.clone() };
+            let place = places.iter().find(|place| place.name == output.name).ok_or_else(gone)?;
+            if place.share == Share::Text {
+                let text = invocation.unpack(room, &place.name, replay::content(room, output)?);
+                replay::write(&place.path, &text, output.executable)?;
+            } else {
+                replay::put(room, output, &place.path)?;
+            }
+        }
+        let root =
+            room.site.root.as_ref().map(|root| root.as_os_str().as_encoded_bytes()).unwrap_or_default();
+        for (stream, bytes) in Log::chunks(&kept.log.0) {
+            match crate::site::replace(bytes, ROOT_MARK, root) {
+                Some(here) => (self.print)(stream, &here),
+                None => (self.print)(stream, bytes),
+            }
+        }
+        Ok(())
+    }
+
+    fn compile(&mut self, room: &Room, invocation: &mut dyn Invocation, key: ActionKey, miss: Miss) -> End {
+        let launch = invocation.launch(room, self.call);
+        let began_ns = files_clock_ns();
+        let print = &mut *self.print;
+        let program = Program {
+            path: &self.call.program,
+            arg0: self.call.program.as_os_str(),
+            args: &launch.args,
+            env: &launch.env,
+            folder: None,
+        };
+        let preload = self.call.env.get("LD_PRELOAD");
+        let observed = match &launch.watch {
+            Watch::No => program.capture(print).map(|ended| (ended, None)),
+            Watch::Files => program.observe(None, preload, print).map(|seen| (seen.ended, Some(seen.seen))),
+            Watch::Variables(library) => {
+                program.observe(Some(library), preload, print).map(|seen| (seen.ended, Some(seen.seen)))
+            }
+        };
+        let ran = match observed {
+            Ok((ended, observed)) => Ran { ended, observed, began_ns },
+            Err(error) => {
+                let outcome = Outcome::Internal(format!("the compiler could not be watched: {error}"));
+                return self.plain(Some(room), &outcome);
+            }
+        };
+        self.record.compile_wall_us = ran.ended.cost.wall_us;
+        self.record.compile_cpu_us = cpu_us(&ran.ended.cost);
+        let (end, outcome) = match ran.ended.end {
+            spolia_engine::End::Exited(0) => (End::Code(0), self.keep(room, invocation, key, miss, &ran)),
+            spolia_engine::End::Exited(code) => (End::Code(code), failed()),
+            spolia_engine::End::Signalled(signal) => (End::Signal(signal), failed()),
+            spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed()),
+        };
+        for file in &launch.scratch {
+            // Most were never made.
+            let _not_there = std::fs::remove_file(file);
+        }
+        self.note(Some(room), &outcome);
+        end
+    }
+
+    fn keep(
+        &mut self,
+        room: &Room,
+        invocation: &mut dyn Invocation,
+        key: ActionKey,
+        reason: Miss,
+        ran: &Ran,
+    ) -> Outcome {
+        let not_stored = |why: String| Outcome::Miss { reason: reason.clone(), not_stored: Some(why) };
+        if ran.ended.log_cut {
+            return not_stored("it printed more than is kept".to_owned());
+        }
+        let mut seen = match invocation.seen(room, self.call, ran) {
+            Ok(seen) => seen,
+            Err(NotKept::Now(why)) => return not_stored(why),
+            Err(NotKept::Never(reason, argument)) => return Outcome::NotCacheable { reason, argument },
+        };
+        let outputs = match self.keep_outputs(room, invocation, &mut seen) {
+            Ok(outputs) => outputs,
+            Err(why) => return not_stored(why),
+        };
+        self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
+        let kept = Kept { outputs, log: Raw(pack_log(room, &ran.ended.log)), cost: ran.ended.cost };
+        // Read again: another call may have added a set since.
+        let mut manifest = read_manifest(room, key).unwrap_or_default();
+        manifest.add(seen, kept, room);
+        match room.store.put_bytes(Entry::result(key), &manifest.payload()) {
+            Ok(_) => {}
+            Err(error) => return not_stored(chain(&error)),
+        }
+        // The count is refreshed by the next collection if this is lost.
+        let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
+        Outcome::Miss { reason, not_stored: None }
+    }
+
+    fn keep_outputs(
+        &self,
+        room: &Room,
+        invocation: &dyn Invocation,
+        seen: &mut Seen,
+    ) -> Result<Vec<KeptOutput>, String> {
+        let mut outputs = Vec::new();
+        for place in invocation.places() {
+            let missing = || format!("the compiler did not write `{}`", place.path.display());
+            if place.share == Share::Text {
+                match std::fs::read(&place.path) {
+                    Ok(text) => {
+                        let packed = invocation.pack(room, &place.name, text);
+                        let kept = replay::keep_bytes(room, &place.name, &packed, false);
+                        outputs.push(kept.map_err(|error| chain(&error))?);
+                    }
+                    Err(_) if place.optional => {}
+                    Err(_) => return Err(missing()),
+                }
+                continue;
+            }
+            match replay::keep_file(room, &place.name, &place.path).map_err(|error| chain(&error))? {
+                Some(kept) => outputs.push(kept),
+                None if place.optional => {}
+                None => return Err(missing()),
+            }
+        }
+        seen.bound |= embeds_folder(room, &invocation.places());
+        Ok(outputs)
+    }
+}
+
+fn failed() -> Outcome {
+    Outcome::NotCacheable { reason: NotCacheable::Failed, argument: None }
+}
+
+/// Whether an output holds the path of the checkout it was made in: then it is right nowhere else.
+fn embeds_folder(room: &Room, places: &[Place]) -> bool {
+    let cwd = room.site.cwd.as_os_str().as_encoded_bytes();
+    let root = room.site.root.as_ref().map_or(cwd, |root| root.as_os_str().as_encoded_bytes());
+    places.iter().filter(|place| place.share != Share::Text).any(|place| {
+        let content = std::fs::read(&place.path).unwrap_or_default();
+        crate::site::find(&content, root).is_some() || crate::site::find(&content, cwd).is_some()
+    })
+}
+
+fn pack_log(room: &Room, log: &Log) -> Vec<u8> {
+    let mut packed = Log::default();
+    for (stream, bytes) in Log::chunks(log.as_bytes()) {
+        match room.site.replace_root(bytes, ROOT_MARK) {
+            Some(packed_bytes) => packed.push(stream, &packed_bytes),
+            None => packed.push(stream, bytes),
+        }
+    }
+    packed.as_bytes().to_vec()
+}
+
+fn read_manifest(room: &Room, key: ActionKey) -> Option<Manifest> {
+    let mut payload = Vec::new();
+    // A damaged one has been removed by the store: a miss.
+    room.store.get(Entry::result(key), &mut payload).ok().flatten()?;
+    Manifest::parse(&payload)
+}
+
+fn cpu_us(cost: &Cost) -> Option<u64> {
+    cost.user_us.zip(cost.sys_us).map(|(user, sys)| user + sys)
+}
+
+/// CPU time of this process without its children, µs.
+fn own_cpu_us() -> Option<u64> {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    u64::try_from(spent.tv_sec * 1_000_000 + spent.tv_nsec / 1000).ok()
+}
+
+/// The clock that the kernel stamps files with, ns since 1970.
+fn files_clock_ns() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    spolia_engine::perform::chain(error)
+}

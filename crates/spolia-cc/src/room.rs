@@ -1,0 +1,54 @@
+//! What one call works with: the store, the memo of digests, its scratch names. Knows no compiler.
+
+use std::path::{Path, PathBuf};
+
+use spolia_core::Digest;
+use spolia_store::{LocalOptions, LocalStore, StatKey, StatMemo, StoreError};
+
+use crate::Site;
+
+/// What one call works with.
+pub struct Room {
+    /// Where results are.
+    pub store: LocalStore,
+    /// What is known of files.
+    pub memo: StatMemo,
+    /// Where the call happens.
+    pub site: Site,
+}
+
+impl Room {
+    /// Opens the store in `dir`.
+    ///
+    /// # Errors
+    /// Those of [`LocalStore::open`].
+    pub fn open(dir: &Path, site: Site) -> Result<Self, StoreError> {
+        let store = LocalStore::open(dir, LocalOptions::default())?;
+        let memo = StatMemo::new(&store);
+        Ok(Self { store, memo, site })
+    }
+
+    /// The digest of the file at `path`, which may be relative to the call's folder.
+    ///
+    /// # Errors
+    /// Those of [`StatMemo::digest`].
+    pub fn digest(&self, path: &Path) -> std::io::Result<(StatKey, Digest)> {
+        self.memo.digest(path)
+    }
+
+    /// Whether a file is known to hold `digest`, without reading it.
+    pub fn memo_vouches(&self, file: &std::fs::File, digest: &Digest) -> bool {
+        let stat = rustix::fs::fstat(file);
+        stat.is_ok_and(|stat| self.memo.lookup(&StatKey::of(&stat)).as_ref() == Some(digest))
+    }
+
+    /// A folder for files that are not entries: `cc/NAME` in the store.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.store.base().join("cc").join(name)
+    }
+
+    /// A name for a file that only this call uses; swept by collections if it stays.
+    pub fn scratch(&self) -> PathBuf {
+        self.store.scratch()
+    }
+}

@@ -1,0 +1,262 @@
+//! The folders that differ from checkout to checkout, and texts and paths without them. Pure.
+//!
+//! | mark | folder |
+//! |---|---|
+//! | `W` | where the call runs: cargo's workspace, or a package's own folder |
+//! | `T` | cargo's target folder |
+//! | `C` | cargo's home |
+//! | `S` | the toolchain |
+//!
+//! A path is written as the mark of the longest folder it lies in and the rest; any other as `=` and the path. In a text
+//! each mention of a folder is written as [`HIDDEN`] and its mark. A folder whose name needs quoting somewhere is not used:
+//! then paths in it are simply not shared.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+/// Stands before a mark in a text; no text of a compiler holds it.
+const HIDDEN: &[u8] = b"\0\x1a";
+/// A path that lies in no folder.
+const PLAIN: u8 = b'=';
+
+/// The folders of one call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// Longest first.
+    list: Vec<(u8, Vec<u8>)>,
+}
+
+impl Folders {
+    /// Adds a folder; one that cannot stand for itself in every text is left out.
+    pub fn add(&mut self, mark: u8, folder: &Path) {
+        let raw = folder.as_os_str().as_bytes();
+        let raw = raw.strip_suffix(b"/").unwrap_or(raw);
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80 || b"/._-+@~".contains(byte);
+        let deep = raw.iter().filter(|byte| **byte == b'/').count() > 0 && raw.len() > 1;
+        let known = self.list.iter().any(|(_, known)| known == raw);
+        if raw.starts_with(b"/") && deep && raw.iter().all(plain) && is_clean(raw) && !known {
+            self.list.push((mark, raw.to_vec()));
+            self.list.sort_by_key(|(_, folder)| std::cmp::Reverse(folder.len()));
+        }
+    }
+
+    /// The folder behind a mark.
+    pub fn get(&self, mark: u8) -> Option<&Path> {
+        let found = self.list.iter().find(|(known, _)| *known == mark)?;
+        Some(Path::new(OsStr::from_bytes(&found.1)))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.list.iter().map(|(mark, folder)| (*mark, folder.as_slice()))
+    }
+
+    /// The mark of the innermost folder that an absolute path lies in.
+    pub fn mark_of(&self, path: &[u8]) -> Option<u8> {
+        let within =
+            |folder: &[u8]| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+        self.list.iter().find(|(_, folder)| within(folder)).map(|(mark, _)| *mark)
+    }
+
+    /// A path in a form that any checkout may read.
+    pub fn write(&self, path: &[u8]) -> Vec<u8> {
+        match self.list.iter().find(|(_, folder)| {
+            path.strip_prefix(folder.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        }) {
+            Some((mark, folder)) => [&[*mark], &path[folder.len()..]].concat(),
+            None => [&[PLAIN], path].concat(),
+        }
+    }
+
+    /// What [`Folders::write`] wrote, here; `None` where there is no such folder.
+    pub fn read(&self, written: &[u8]) -> Option<PathBuf> {
+        let (mark, rest) = written.split_first()?;
+        if *mark == PLAIN {
+            return Some(PathBuf::from(OsStr::from_bytes(rest)));
+        }
+        let (_, folder) = self.list.iter().find(|(known, _)| known == mark)?;
+        Some(PathBuf::from(OsString::from_vec([folder, rest].concat())))
+    }
+
+    /// A text without the folders.
+    pub fn hide(&self, text: &[u8]) -> Vec<u8> {
+        let mut hidden = Vec::with_capacity(text.len());
+        let mut from = 0;
+        for at in memchr::memchr_iter(b'/', text) {
+            if at < from || !begins_a_path(text, at) {
+                continue;
+            }
+            let ends = |folder: &[u8]| {
+                text[at..]
+                    .strip_prefix(folder)
+                    .is_some_and(|rest| rest.first().is_none_or(|next| !goes_on(*next)))
+            };
+            if let Some((mark, folder)) = self.list.iter().find(|(_, folder)| ends(folder)) {
+                hidden.extend_from_slice(&text[from..at]);
+                hidden.extend_from_slice(HIDDEN);
+                hidden.push(*mark);
+                from = at + folder.len();
+            }
+        }
+        hidden.extend_from_slice(&text[from..]);
+        hidden
+    }
+
+    /// What [`Folders::hide`] made, here; `None` where there is no such folder.
+    pub fn show(&self, hidden: &[u8]) -> Option<Vec<u8>> {
+        let mut text = Vec::with_capacity(hidden.len() + 64);
+        let mut rest = hidden;
+        while let Some(at) = memchr::memmem::find(rest, HIDDEN) {
+            text.extend_from_slice(&rest[..at]);
+            let mark = rest.get(at + HIDDEN.len())?;
+            let (_, folder) = self.list.iter().find(|(known, _)| known == mark)?;
+            text.extend_from_slice(folder);
+            rest = &rest[at + HIDDEN.len() + 1..];
+        }
+        text.extend_from_slice(rest);
+        Some(text)
+    }
+
+    /// The marks of the folders whose paths stand anywhere in `content`: each place counts for the longest one.
+    pub fn embedded_in(&self, content: &[u8]) -> Vec<u8> {
+        let mut marks = Vec::new();
+        for (mark, folder) in &self.list {
+            let inner: Vec<&[u8]> = self
+                .list
+                .iter()
+                .filter(|(_, other)| other.len() > folder.len() && other.starts_with(folder))
+                .map(|(_, other)| other.as_slice())
+                .collect();
+            let own = |at: usize| !inner.iter().any(|inner| content[at..].starts_with(inner));
+            if memchr::memmem::find_iter(content, folder).any(own) {
+                marks.push(*mark);
+            }
+        }
+        marks
+    }
+}
+
+/// Whether a `/` is where an absolute path begins, and not in the middle of another.
+fn begins_a_path(text: &[u8], at: usize) -> bool {
+    let Some(before) = at.checked_sub(1).map(|at| text[at]) else { return true };
+    if text[..at].ends_with(b"-L") || text[..at].ends_with(b"-I") {
+        return true;
+    }
+    !before.is_ascii_alphanumeric() && !b"/._-+@~".contains(&before) && before < 0x80
+}
+
+/// Whether a name goes on with this byte.
+fn goes_on(next: u8) -> bool {
+    next.is_ascii_alphanumeric() || b"._-+@~".contains(&next) || next >= 0x80
+}
+
+fn is_clean(raw: &[u8]) -> bool {
+    raw[1..].split(|byte| *byte == b'/').all(|part| !part.is_empty() && part != b"." && part != b"..")
+}
+
+/// A path without `.` and doubled slashes, and without `..` where what is before it is no link.
+pub fn clean(path: &Path) -> PathBuf {
+    if is_clean(path.as_os_str().as_bytes()) {
+        return path.to_owned();
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        // What is not there has no true name; then it is taken as it is spelled.
+        let (folder, name) = (path.parent(), path.file_name());
+        if let Ok(real) = path.canonicalize() {
+            return real;
+        }
+        if let (Some(Ok(folder)), Some(name)) = (folder.map(Path::canonicalize), name) {
+            return folder.join(name);
+        }
+    }
+    path.components().collect()
+}
+
+/// The target folder that cargo's `out_dir` lies in, by how cargo lays it out.
+pub fn target_folder(out_dir: &Path, target: Option<&str>) -> Option<PathBuf> {
+    let profile = out_dir.ancestors().skip(1).take(3).find_map(|folder| {
+        let below = out_dir.strip_prefix(folder).ok()?.components().next()?;
+        let below = below.as_os_str();
+        (below == "deps" || below == "build" || below == "examples").then_some(folder)
+    })?;
+    let above = profile.parent()?;
+    let by_triple = target.is_some_and(|target| above.file_name().is_some_and(|name| name == target));
+    let folder = if by_triple { above.parent()? } else { above };
+    (folder.parent().is_some() && folder.is_absolute()).then(|| folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(list: &[(u8, &str)]) -> Folders {
+        let mut folders = Folders::default();
+        for (mark, folder) in list {
+            folders.add(*mark, Path::new(folder));
+        }
+        folders
+    }
+
+    #[test]
+    fn paths_and_texts_are_written_here_and_read_there() {
+        let here = folders(&[(b'W', "/a/p"), (b'T', "/a/p/target"), (b'C', "/h/.cargo")]);
+        let there = folders(&[(b'W', "/b"), (b'T', "/t"), (b'C', "/u/.cargo")]);
+        let check = |path: &str, written: &str, read: &str| {
+            assert_eq!(here.write(path.as_bytes()), written.as_bytes());
+            assert_eq!(there.read(written.as_bytes()), Some(PathBuf::from(read)));
+        };
+        check("/a/p/src/x.rs", "W/src/x.rs", "/b/src/x.rs");
+        check("/a/p/target/debug/x", "T/debug/x", "/t/debug/x");
+        check("/a/pp/x", "=/a/pp/x", "/a/pp/x");
+        check("src/x", "=src/x", "src/x");
+        let check = |text: &str, read: &str| {
+            let hidden = here.hide(text.as_bytes());
+            assert_eq!(
+                there.show(&hidden).map(|text| String::from_utf8(text).unwrap()).as_deref(),
+                Some(read)
+            );
+        };
+        check("{\"artifact\":\"/a/p/target/d/x.rmeta\"}", "{\"artifact\":\"/t/d/x.rmeta\"}");
+        check("dependency=/a/p/target/deps -L/a/p/l", "dependency=/t/deps -L/b/l");
+        check("/a/p: /a/p/x /a/pp /x/a/p", "/b: /b/x /a/pp /x/a/p");
+        check("", "");
+        assert_eq!(folders(&[]).show(b"\0\x1aW/x"), None);
+        assert_eq!(folders(&[]).show(b"\0\x1a"), None);
+    }
+
+    #[test]
+    fn odd_folders_are_not_used() {
+        let odd = folders(&[(b'W', "/a b"), (b'T', "/"), (b'C', "rel"), (b'S', "/a/../b"), (b'X', "/a\"b")]);
+        assert_eq!(odd, Folders::default());
+    }
+
+    #[test]
+    fn each_mention_counts_for_the_longest_folder() {
+        let here = folders(&[(b'W', "/a/p"), (b'T', "/a/p/target")]);
+        assert_eq!(here.embedded_in(b"x/a/p/target/y"), b"T");
+        assert_eq!(here.embedded_in(b"x/a/py/a/p/targetz"), b"TW");
+        assert_eq!(here.embedded_in(b"nothing"), b"");
+    }
+
+    #[test]
+    fn the_target_folder_follows_from_cargos_layout() {
+        let check = |out_dir: &str, target: Option<&str>, expect: Option<&str>| {
+            assert_eq!(target_folder(Path::new(out_dir), target), expect.map(PathBuf::from), "{out_dir}");
+        };
+        check("/w/target/debug/deps", None, Some("/w/target"));
+        check("/w/target/debug/build/x-1", None, Some("/w/target"));
+        check("/w/target/x86_64-y/release/deps", Some("x86_64-y"), Some("/w/target"));
+        check("/w/target/debug/deps", Some("x86_64-y"), Some("/w/target"));
+        check("/w/out", None, None);
+        check("/deps", None, None);
+    }
+
+    #[test]
+    fn any_text_survives() {
+        let here = folders(&[(b'W', "/a/p"), (b'T', "/a/p/target")]);
+        for text in [&b"/a/p"[..], b"//a/p//", b"\xff/a/p/\xff", b"/a/p/target", b"\0/a/p\0"] {
+            assert_eq!(here.show(&here.hide(text)).as_deref(), Some(text));
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! What was seen of a run → the facts it depended on. Knows the names of what compilers, linkers and cargo leave aside.
+//!
+//! | seen | becomes |
+//! |---|---|
+//! | a file read | a fact of its content, unless the run made it itself |
+//! | a program started | a fact of its content, and of what the search path leads to |
+//! | a name looked for in vain | a fact that it is not there, but for what can only be an output |
+//! | a folder listed | a fact of its names, but for the folders of `-L`, where rustc goes by what is in the files |
+//! | a variable asked for | a fact of its value |
+//! | a program that does not say what it asks, or that may walk over all variables | a fact of every variable |
+//! | a file written that is no output, a connection | not cacheable |
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use spolia_engine::observe::Seen;
+
+use super::facts::{Fact, Here};
+use super::folders::clean;
+use crate::call::NotKept;
+use crate::direct::{Raw, listing};
+use crate::outcome::NotCacheable;
+
+/// Variables that say where to work and with how many at once, not what to make.
+const ASIDE: &[&str] = &[
+    "MAKEFLAGS",
+    "CARGO_MAKEFLAGS",
+    "MFLAGS",
+    "NUM_JOBS",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "PATH",
+    "RUST_MIN_STACK",
+    "MALLOC_CONF",
+    "LD_PRELOAD",
+];
+/// More of these, for a program that may look at all variables: what differs from one terminal to the next.
+const NOISE: &[&str] = &[
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+    "TERM",
+    "COLORTERM",
+    "COLUMNS",
+    "LINES",
+    "LS_COLORS",
+    "WINDOWID",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "GPG_AGENT_INFO",
+    "GPG_TTY",
+    "PS1",
+    "PROMPT_COMMAND",
+    "HISTFILE",
+    "HISTSIZE",
+    "HISTCONTROL",
+    "MAIL",
+    "TERM_SESSION_ID",
+    "TMUX",
+    "TMUX_PANE",
+    "STY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "RUST_RECURSION_COUNT",
+];
+const NOISE_PREFIXES: &[&str] =
+    &["XDG_SESSION_", "TERM_PROGRAM", "VTE_", "KONSOLE_", "ITERM_", "SPOLIA_", "LC_TERMINAL"];
+/// Read by the loader and by libc whatever the program; what they lead to is read as well.
+const SYSTEM: &[&str] = &["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime"];
+
+/// What a run is allowed to write, and what of it needs no fact.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowed {
+    /// Files that are outputs.
+    pub(super) outputs: Vec<PathBuf>,
+    /// Folders that it may write into and whose content is its own: incremental, temporary.
+    pub(super) own: Vec<PathBuf>,
+    /// Folders whose listing does not matter.
+    pub(super) listings: Vec<PathBuf>,
+    /// A folder where names looked for in vain are outputs of others to come.
+    pub(super) out_dir: Option<PathBuf>,
+    /// Variables whose value may hold folders without the output embedding them.
+    pub(super) hidden: Vec<String>,
+    /// The library that we preload.
+    pub(super) library: Option<PathBuf>,
+    /// This very program.
+    pub(super) spolia: Option<PathBuf>,
+    /// Whether a program that asks for the time of day is refused: build scripts.
+    pub(super) clock: bool,
+    /// Whether an rlib beside its rmeta is read for the same metadata: where nothing is linked.
+    pub(super) metadata_only: bool,
+    /// Whether what was only looked at counts.
+    pub(super) looks: bool,
+}
+
+/// The facts of a run.
+///
+/// # Errors
+/// Why the result cannot be kept.
+pub(super) fn facts(here: Here<'_>, seen: &Seen, allowed: &Allowed) -> Result<Vec<Fact>, NotKept> {
+    if !seen.is_whole() {
+        return Err(NotKept::Never(
+            NotCacheable::HiddenInputs,
+            Some("not all calls could be seen".to_owned()),
+        ));
+    }
+    if seen.connected {
+        return Err(NotKept::Never(NotCacheable::HiddenInputs, Some("it connected a socket".to_owned())));
+    }
+    let mut work = Work { here, allowed, facts: BTreeSet::new(), written: BTreeSet::new() };
+    work.written(seen)?;
+    work.read(seen)?;
+    work.executed(seen)?;
+    work.missing(seen);
+    work.variables(seen)?;
+    Ok(work.facts.into_iter().map(|Ordered(fact)| fact).collect())
+}
+
+/// Facts in a fixed order, so that two runs that saw the same are the same set.
+struct Ordered(Fact);
+
+impl Ordered {
+    fn key(&self) -> (u8, &[u8]) {
+        match &self.0 {
+            Fact::Variable(name, _) => (0, &name.0),
+            Fact::Hidden(name, _) => (1, &name.0),
+            Fact::Folder(mark, _) => (2, std::slice::from_ref(mark)),
+            Fact::Program(name, _) => (3, &name.0),
+            Fact::File(path, _) => (4, &path.0),
+            Fact::Absent(path) => (5, &path.0),
+            Fact::There(path, _) => (6, &path.0),
+            Fact::Listing(path, _) => (7, &path.0),
+        }
+    }
+}
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Ordered {}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+struct Work<'w> {
+    here: Here<'w>,
+    allowed: &'w Allowed,
+    facts: BTreeSet<Ordered>,
+    written: BTreeSet<PathBuf>,
+}
+
+impl Work<'_> {
+    fn add(&mut self, fact: Fact) {
+        self.facts.insert(Ordered(fact));
+    }
+
+    fn path(&self, path: &Path) -> Raw {
+        Raw(self.here.folders.write(path.as_os_str().as_bytes()))
+    }
+
+    fn is_own(&self, path: &Path) -> bool {
+        self.allowed.own.iter().any(|folder| path.starts_with(folder))
+    }
+
+    /// What was written must be an output, or gone again, or in a folder of its own.
+    fn written(&mut self, seen: &Seen) -> Result<(), NotKept> {
+        for path in &seen.written {
+            let path = clean(path);
+            let is_output = self.allowed.outputs.contains(&path);
+            let stays = !is_output && !self.is_own(&path) && is_file(&path);
+            // What is written and was there before, and is none of the outputs, may be read by the next run.
+            if stays {
+                let shown = path.display().to_string();
+                return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(format!("it wrote `{shown}`"))));
+            }
+            self.written.insert(path);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, seen: &Seen) -> Result<(), NotKept> {
+        for found in &seen.read {
+            let path = clean(&found.path);
+            if self.leaves_aside(&path) {
+                continue;
+            }
+            if self.allowed.metadata_only && is_rlib_of_an_rmeta(&path, seen) {
+                continue;
+            }
+            let shown = || path.display().to_string();
+            let Some(before) = found.key else {
+                return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(shown())));
+            };
+            let Ok((now, digest)) = self.here.room.memo.digest(&path) else {
+                if rustix::fs::stat(&path)
+                    .is_ok_and(|stat| !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+                {
+                    return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(shown())));
+                }
+                // A piece of the output that was linked or renamed there and is gone again.
+                if self.allowed.out_dir.as_ref().is_some_and(|out_dir| path.starts_with(out_dir)) {
+                    continue;
+                }
+                return Err(NotKept::Now(format!("`{}` is gone", shown())));
+            };
+            // A hard link made elsewhere moves the times of a read-only file, cargo's own those of what it has made.
+            let in_target = self.here.folders.mark_of(path.as_os_str().as_bytes()) == Some(b'T');
+            let one_file = (now.dev, now.ino, now.size) == (before.dev, before.ino, before.size);
+            let same = now == before
+                || one_file && is_read_only(&path)
+                || one_file && in_target && now.mtime_ns == before.mtime_ns;
+            if !same {
+                return Err(NotKept::Now(format!("`{}` changed while it compiled", shown())));
+            }
+            let fact = Fact::File(self.path(&path), *digest.as_bytes());
+            self.add(fact);
+        }
+        if self.allowed.looks {
+            for (path, folder) in &seen.looked {
+                let path = clean(path);
+                let is_above = self
+                    .here
+                    .folders
+                    .iter()
+                    .any(|(_, folder)| Path::new(OsStr::from_bytes(folder)).starts_with(&path));
+                let system = path.starts_with("/usr") || path.starts_with("/lib") || path.starts_with("/etc");
+                if !self.leaves_aside(&path) && !is_above && !system {
+                    let fact = Fact::There(self.path(&path), *folder);
+                    self.add(fact);
+                }
+            }
+        }
+        for folder in &seen.listed {
+            let folder = clean(folder);
+            let aside = self.allowed.listings.contains(&folder) || self.is_own(&folder);
+            let in_toolchain = self.here.folders.mark_of(folder.as_os_str().as_bytes()) == Some(b'S');
+            if aside || in_toolchain || !folder.is_dir() {
+                continue;
+            }
+            let Some(names) = listing(self.here.room, &folder) else {
+                return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(folder.display().to_string())));
+            };
+            let fact = Fact::Listing(self.path(&folder), names);
+            self.add(fact);
+        }
+        Ok(())
+    }
+
+    fn leaves_aside(&self, path: &Path) -> bool {
+        // What the kernel answers there is about this machine at this moment: how many processors, how big its pages.
+        path.starts_with("/sys")
+            || SYSTEM.iter().any(|known| Path::new(known) == path)
+            || self.allowed.library.as_deref() == Some(path)
+            || self.is_own(path)
+            || self.written.contains(path)
+            || self.allowed.outputs.iter().any(|output| output == path)
+    }
+
+    fn executed(&mut self, seen: &Seen) -> Result<(), NotKept> {
+        let search = self.here.env.get("PATH").unwrap_or_default();
+        for (program, executed) in &seen.executed {
+            let program = clean(program);
+            // Made by the run itself, such as a test program of a build script; or ourselves, who stand in for what we start.
+            if self.is_own(&program)
+                || self.written.contains(&program)
+                || self.allowed.spolia.as_ref() == Some(&program)
+            {
+                continue;
+            }
+            if self.allowed.clock
+                && executed.asks_time
+                && self.here.folders.mark_of(program.as_os_str().as_bytes()) != Some(b'S')
+            {
+                let what = format!("`{}` asks for the time of day", program.display());
+                return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(what)));
+            }
+            let Ok((now, digest)) = self.here.room.memo.digest(&program) else {
+                return Err(NotKept::Now(format!("`{}` is gone", program.display())));
+            };
+            if (now.dev, now.ino, now.size, now.mtime_ns)
+                != (executed.key.dev, executed.key.ino, executed.key.size, executed.key.mtime_ns)
+            {
+                return Err(NotKept::Now(format!("`{}` changed while it ran", program.display())));
+            }
+            let fact = Fact::File(self.path(&program), *digest.as_bytes());
+            self.add(fact);
+            if let Some(name) = program.file_name()
+                && crate::detect::find_program(name, search, None).as_deref() == Some(&program)
+            {
+                let fact = Fact::Program(Raw(name.as_bytes().to_vec()), self.path(&program));
+                self.add(fact);
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, seen: &Seen) {
+        let libraries: Vec<PathBuf> = self
+            .here
+            .env
+            .get("LD_LIBRARY_PATH")
+            .map(|value| {
+                value
+                    .as_bytes()
+                    .split(|byte| *byte == b':')
+                    .map(|folder| PathBuf::from(OsStr::from_bytes(folder)))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let search: Vec<PathBuf> = self
+            .here
+            .env
+            .get("PATH")
+            .map(|value| {
+                value
+                    .as_bytes()
+                    .split(|byte| *byte == b':')
+                    .map(|folder| PathBuf::from(OsStr::from_bytes(folder)))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let here_search = self.here.env.get("PATH").unwrap_or_default();
+        for path in &seen.missing {
+            let path = clean(path);
+            let folder = path.parent().unwrap_or(&path);
+            let mark = self.here.folders.mark_of(path.as_os_str().as_bytes());
+            let is_output = self.allowed.out_dir.as_deref() == Some(folder);
+            let in_target = mark == Some(b'T') && libraries.iter().any(|library| path.starts_with(library));
+            // What the search path leads to is a fact of its own.
+            let by_search = search.iter().any(|known| known == folder);
+            if by_search && mark != Some(b'S') {
+                if let Some(name) = path.file_name()
+                    && crate::detect::find_program(name, here_search, None).is_none()
+                {
+                    let fact = Fact::Program(Raw(name.as_bytes().to_vec()), Raw::default());
+                    self.add(fact);
+                }
+                continue;
+            }
+            if mark == Some(b'S') || is_output || in_target || self.leaves_aside(&path) {
+                continue;
+            }
+            let fact = Fact::Absent(self.path(&path));
+            self.add(fact);
+        }
+    }
+
+    fn variables(&mut self, seen: &Seen) -> Result<(), NotKept> {
+        let silent = seen.executed.iter().any(|(program, executed)| {
+            !executed.says_variables
+                && !self.written.contains(program)
+                && self.allowed.spolia.as_ref() != Some(program)
+        });
+        let walks = silent || self.loaded(seen).iter().any(|path| may_read_all_variables(path));
+        let mut names: BTreeSet<Vec<u8>> =
+            seen.variables.iter().map(|name| name.as_bytes().to_vec()).collect();
+        if walks {
+            let is_noise = |name: &[u8]| {
+                let text = String::from_utf8_lossy(name);
+                NOISE.contains(&text.as_ref()) || NOISE_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+            };
+            names.extend(
+                self.here.env.iter().map(|(name, _)| name.as_bytes().to_vec()).filter(|name| !is_noise(name)),
+            );
+        }
+        names.insert(b"LD_LIBRARY_PATH".to_vec());
+        for name in names {
+            let text = String::from_utf8_lossy(&name).into_owned();
+            if ASIDE.contains(&text.as_str()) {
+                continue;
+            }
+            let value = self.here.env.get(&text).map(|value| value.as_bytes().to_vec());
+            let hidden = text == "LD_LIBRARY_PATH" || self.allowed.hidden.contains(&text);
+            let fact = if hidden {
+                Fact::Hidden(Raw(name), value.map(|value| Raw(self.here.folders.hide(&value))))
+            } else {
+                Fact::Variable(Raw(name), value.map(Raw))
+            };
+            self.add(fact);
+        }
+        Ok(())
+    }
+
+    /// Programs and libraries that were run or loaded and that the user or cargo made: rustc itself and the system's
+    /// tools ask for variables by name.
+    fn loaded(&self, seen: &Seen) -> Vec<PathBuf> {
+        let is_made = |path: &Path| {
+            let mark = self.here.folders.mark_of(path.as_os_str().as_bytes());
+            let system = ["/usr/", "/lib", "/bin/", "/sbin/", "/etc/"]
+                .iter()
+                .any(|folder| path.as_os_str().as_bytes().starts_with(folder.as_bytes()));
+            mark != Some(b'S') && !system
+        };
+        let libraries = seen.read.iter().map(|found| clean(&found.path)).filter(|path| {
+            let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
+            name.ends_with(b".so") || memchr::memmem::find(name, b".so.").is_some()
+        });
+        let programs = seen.executed.keys().map(|path| clean(path));
+        libraries
+            .chain(programs)
+            .filter(|path| {
+                is_made(path) && ![&self.allowed.library, &self.allowed.spolia].contains(&&Some(path.clone()))
+            })
+            .collect()
+    }
+}
+
+/// Whether a program may walk over its whole environment without asking for a name: it mentions the table of variables.
+/// True also for what cannot be read.
+pub(super) fn may_read_all_variables(program: &Path) -> bool {
+    let Ok(content) = std::fs::read(program) else { return true };
+    let mentions = |name: &[u8]| memchr::memmem::find(&content, name).is_some();
+    !content.starts_with(b"\x7fELF") || mentions(b"\0environ\0") || mentions(b"\0__environ\0")
+}
+
+fn is_file(path: &Path) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+}
+
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::stat(path).is_ok_and(|stat| stat.st_mode & 0o222 == 0)
+}
+
+fn is_rlib_of_an_rmeta(path: &Path, seen: &Seen) -> bool {
+    if path.extension() != Some(OsStr::new("rlib")) {
+        return false;
+    }
+    let rmeta = path.with_extension("rmeta");
+    seen.read.binary_search_by(|found| found.path.as_path().cmp(&rmeta)).is_ok()
+}

@@ -1,0 +1,165 @@
+//! A unit's outputs into the store and back to where cargo wants them. Knows no arguments.
+//!
+//! | output | kept as | put back as |
+//! |---|---|---|
+//! | rlib, rmeta | a hard link, then read-only for everybody | reflink, else a hard link: nothing rewrites them in place |
+//! | programs and shared libraries | a hard link | reflink, else a copy: tools strip and patch them |
+//! | texts (`.d`) | their bytes, with the folders hidden | written |
+//!
+//! What a hard link shares may be written through its other name, so it is hashed again unless its `stat` is the one that
+//! was vouched for. What is put back gets the time of now, as if it had been compiled: cargo goes by it.
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use spolia_core::{Digest, DigestFunction};
+use spolia_store::{Entry, StatKey, Store};
+
+use crate::Room;
+use crate::direct::KeptOutput;
+use crate::replay::{self, ReplayError};
+
+/// How an output gets to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// A hard link will do.
+    Link,
+    /// A file of its own.
+    Copy,
+    /// Bytes with the folders hidden.
+    Text,
+    /// A folder with nothing in it.
+    Folder,
+}
+
+fn at(verb: &'static str, path: &Path, source: impl Into<std::io::Error>) -> ReplayError {
+    ReplayError::Place { verb, path: path.to_owned(), source: source.into() }
+}
+
+/// Keeps the file at `path`; `look` sees its content. `None` where it is not there.
+///
+/// # Errors
+/// It cannot be read; the store cannot be written.
+pub(super) fn keep(
+    room: &Room,
+    name: &str,
+    path: &Path,
+    how: How,
+    look: &mut dyn FnMut(&[u8]),
+) -> Result<Option<KeptOutput>, ReplayError> {
+    let content = match std::fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("read", path, error)),
+    };
+    look(&content);
+    let metadata = std::fs::metadata(path).map_err(|error| at("read", path, error))?;
+    let executable = metadata.mode() & 0o100 != 0;
+    if how == How::Link {
+        // A tool that is not the superuser's cannot write through either name now.
+        let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o555);
+        std::fs::set_permissions(path, mode).map_err(|error| at("write", path, error))?;
+    }
+    let digest = Digest::blake3(&content);
+    let size = content.len() as u64;
+    if size != metadata.len() || !room.store.adopt(path, digest)? {
+        return Ok(Some(replay::keep_bytes(room, name, &content, executable)?));
+    }
+    // Nobody knows of the outputs before this process ends, or of a program before its link does.
+    vouch(room, path, &digest);
+    Ok(Some(KeptOutput { name: name.to_owned(), digest: *digest.as_bytes(), size, executable, inline: None }))
+}
+
+fn vouch(room: &Room, path: &Path, digest: &Digest) {
+    if let Ok(stat) = rustix::fs::lstat(path) {
+        room.memo.vouch(&StatKey::of(&stat), digest);
+    }
+}
+
+/// Puts a kept output at `path`.
+///
+/// # Errors
+/// It is gone from the store, or no longer what it was; the place cannot be written.
+pub(super) fn put(room: &Room, kept: &KeptOutput, path: &Path, how: How) -> Result<(), ReplayError> {
+    let digest = Digest::new(DigestFunction::Blake3, kept.digest);
+    if kept.inline.is_none() {
+        let blob = room.store.plain_path(digest);
+        if is_sound(room, &blob, &digest, kept)? {
+            match how {
+                How::Link if link(&blob, path)? => {
+                    vouch(room, path, &digest);
+                    return Ok(());
+                }
+                _ => {
+                    if copy(&blob, path, kept.executable)? {
+                        vouch(room, path, &digest);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+    clear(path)?;
+    replay::put(room, kept, path)?;
+    vouch(room, path, &digest);
+    Ok(())
+}
+
+/// Whether the plain file of a blob is there and holds what its name says.
+fn is_sound(room: &Room, blob: &Path, digest: &Digest, kept: &KeptOutput) -> Result<bool, ReplayError> {
+    let Ok(stat) = rustix::fs::lstat(blob) else { return Ok(false) };
+    let key = StatKey::of(&stat);
+    if room.memo.lookup(&key).as_ref() == Some(digest) {
+        return Ok(true);
+    }
+    let found = if key.size == kept.size { room.memo.digest(blob).ok() } else { None };
+    if let Some((key, found)) = found
+        && found == *digest
+    {
+        room.memo.vouch(&key, digest);
+        return Ok(true);
+    }
+    // Somebody wrote through another name of it, or a crash cut it short.
+    let _kept = room.store.remove(Entry::blob(*digest));
+    Err(ReplayError::Gone { name: kept.name.clone() })
+}
+
+/// Whether a hard link could be made.
+fn link(blob: &Path, path: &Path) -> Result<bool, ReplayError> {
+    clear(path)?;
+    if rustix::fs::linkat(CWD, blob, CWD, path, AtFlags::empty()).is_err() {
+        return Ok(false);
+    }
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| at("write", path, errno))?;
+    Ok(true)
+}
+
+/// Whether the blob's file could be opened and copied.
+fn copy(blob: &Path, path: &Path, executable: bool) -> Result<bool, ReplayError> {
+    let Ok(from) = File::open(blob) else { return Ok(false) };
+    clear(path)?;
+    let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let to = match rustix::fs::openat(CWD, path, flags, mode) {
+        Ok(to) => File::from(to),
+        Err(errno) => return Err(at("write", path, errno)),
+    };
+    if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(true);
+    }
+    std::io::copy(&mut &from, &mut &to).map_err(|error| at("write", path, error))?;
+    Ok(true)
+}
+
+/// Makes way: what stands there may have other names that must stay as they are.
+fn clear(path: &Path) -> Result<(), ReplayError> {
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(at("replace", path, errno)),
+    }
+}

@@ -1,0 +1,619 @@
+//! One rustc call from its arguments to its end: `Call → End`. Knows no build scripts but where they lie.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use spolia_core::event::Tier;
+use spolia_core::key::{HashWriter, KeyWriter, Value};
+use spolia_core::result::{Log, Stream};
+use spolia_core::{ActionKey, Cost};
+use spolia_engine::compile::Program;
+use spolia_engine::observe::{self, Observed, Seen};
+use spolia_store::{Entry, Store};
+
+use super::args::{self, Args, CrateType, Refused};
+use super::facts::{Fact, Here, Manifest};
+use super::folders::{self, Folders};
+use super::reads::{self, Allowed};
+use super::restore::{self, How};
+use super::{embeds, script};
+use crate::call::{End, NotKept, Options, chain};
+use crate::direct::{Kept, KeptOutput, Raw};
+use crate::outcome::{Miss, NotCacheable, Outcome};
+use crate::replay::{self, ReplayError};
+use crate::tally::{self, Record};
+use crate::{Call, Room, Site, claim};
+
+/// The version of what keys are made of: a change of meaning makes another.
+const KEY_VERSION: u64 = 1;
+/// Options that change how a diagnostic looks and nothing else: no part of the key, but a fact where one was printed.
+const LOOKS: &[&str] = &["--diagnostic-width"];
+
+/// What is run and kept, whichever kind of call it is.
+pub(super) struct Task {
+    /// For statistics.
+    pub(super) language: &'static str,
+    pub(super) folders: Folders,
+    pub(super) key: ActionKey,
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<OsString>,
+    pub(super) options: Vec<(String, Vec<u8>)>,
+    pub(super) outputs: Outputs,
+    pub(super) allowed: Allowed,
+    /// Its sources, to see how variables are used: for `env!`.
+    pub(super) reads_sources: bool,
+    /// Whether a build script's launcher takes the place of the program that is made.
+    pub(super) script: Option<PathBuf>,
+}
+
+/// The outputs of a task.
+pub(super) enum Outputs {
+    /// These, each by its name.
+    Files(Vec<(String, PathBuf, How)>),
+    /// Whatever is in this folder afterwards.
+    Tree(PathBuf),
+}
+
+/// Carries out one rustc call. What it prints, now or when it ran, goes to `print`.
+pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u8])) -> End {
+    let mut walk = Walk { call, options, print, record: Record::default() };
+    walk.record.compiler = name_of(&call.name);
+    walk.record.session.clone_from(&options.session);
+    walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
+    walk.record.language = Some("rust".to_owned());
+    let room = match walk.room() {
+        Ok(room) => room,
+        Err(_) => return walk.become_it(),
+    };
+    match plan(call, options, &room, &mut walk.record) {
+        Ok(task) => walk.cached(&room, &task),
+        Err(outcome) => {
+            walk.note(&room, &outcome);
+            walk.become_it()
+        }
+    }
+}
+
+fn name_of(name: &OsStr) -> String {
+    Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn refused(Refused(word): Refused) -> Outcome {
+    let argument = Some(word.to_string_lossy().into_owned());
+    Outcome::NotCacheable { reason: NotCacheable::Argument, argument }
+}
+
+/// Reads the arguments and makes a task of them.
+fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) -> Result<Task, Outcome> {
+    // A workspace wrapper is called with the compiler that it wraps before the arguments.
+    let lead = usize::from(
+        call.args.first().is_some_and(|first| Path::new(first).file_name() == Some(OsStr::new("rustc"))),
+    );
+    let read = |path: &Path| std::fs::read(call.cwd.join(path)).ok();
+    let args = args::parse(&call.args[lead..], &read).map_err(refused)?;
+    for log in ["RUSTC_LOG", "RUST_LOG"] {
+        // What it prints then has times and addresses in it.
+        if call.env.some(log).is_some() {
+            let argument = Some(log.to_owned());
+            return Err(Outcome::NotCacheable { reason: NotCacheable::Variable, argument });
+        }
+    }
+    let name = args.crate_name.clone();
+    record.source = name.or_else(|| args.source.as_ref().map(|path| path.to_string_lossy().into_owned()));
+    let folders = folders_of(call, options, &args);
+    if args.question {
+        record.language = Some("rust question".to_owned());
+    } else if args.source.as_deref() == Some(Path::new("-")) {
+        return Err(Outcome::NotCacheable { reason: NotCacheable::Stdin, argument: None });
+    } else if args.source.is_none() {
+        return Err(Outcome::NotCacheable { reason: NotCacheable::NoSource, argument: None });
+    }
+    let maps = !args.question && options.remap && !args.remaps;
+    let key = key(call, room, &folders, &args, lead, maps)?;
+    let outputs = if args.question { Vec::new() } else { outputs_of(call, &args)? };
+    let is_script = args.is_build_script();
+    let script =
+        outputs.iter().find(|(name, ..)| is_script && name == "bin").map(|(_, path, _)| path.clone());
+    let looks = args.words.iter().zip(args.words.iter().skip(1).map(Some).chain([None]));
+    let looks = looks.filter_map(|(word, next)| look_of(word, next));
+    let mut launch: Vec<OsString> = call.args[..lead].to_vec();
+    if maps {
+        launch.extend(remaps(&folders));
+    }
+    launch.extend(args.words.iter().cloned());
+    if options.colour && !args.styled && !args.question {
+        launch.push(OsString::from("--color=always"));
+    }
+    Ok(Task {
+        language: if args.question { "rust question" } else { "rust" },
+        key,
+        program: call.program.clone(),
+        args: launch,
+        options: looks.collect(),
+        allowed: allowed(call, room, &folders, &args, &outputs),
+        outputs: Outputs::Files(outputs),
+        reads_sources: !args.question,
+        script,
+        folders,
+    })
+}
+
+fn folders_of(call: &Call<'_>, options: &Options, args: &Args) -> Folders {
+    let mut folders = Folders::default();
+    let home = call.env.some("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| options.home.as_ref().map(|home| home.join(".cargo")));
+    let out_dir = args.out_dir.as_ref().map(|folder| call.cwd.join(folder));
+    if let Some(target) = out_dir.and_then(|folder| folders::target_folder(&folder, args.target.as_deref())) {
+        folders.add(b'T', &target);
+    }
+    if let Some(home) = home {
+        folders.add(b'C', &home);
+    }
+    if let Some(toolchain) = toolchain_of(&call.program) {
+        folders.add(b'S', &toolchain);
+    }
+    if !args.question {
+        folders.add(b'W', &call.cwd);
+    }
+    folders
+}
+
+/// The toolchain's folder that a compiler lies in, unless it is the system's.
+pub(super) fn toolchain_of(program: &Path) -> Option<PathBuf> {
+    let folder = program.parent()?.parent()?;
+    (folder.join("lib/rustlib").is_dir() && folder != Path::new("/usr")).then(|| folder.to_owned())
+}
+
+/// What stands for a folder in what is compiled: debug information and messages name it instead.
+fn remaps(folders: &Folders) -> Vec<OsString> {
+    let home = folders.get(b'C').map(Path::to_owned);
+    let mut maps: Vec<(usize, OsString)> = Vec::new();
+    for (mark, folder) in folders.iter() {
+        let path = Path::new(OsStr::from_bytes(folder));
+        let to = match mark {
+            b'W' if home.as_ref().is_some_and(|home| path.starts_with(home)) => continue,
+            b'W' => ".",
+            b'T' => "/target",
+            b'C' => "/cargo",
+            _ => continue,
+        };
+        let mut word = b"--remap-path-prefix=".to_vec();
+        word.extend_from_slice(folder);
+        word.push(b'=');
+        word.extend_from_slice(to.as_bytes());
+        maps.push((folder.len(), OsString::from_vec(word)));
+    }
+    // The last that matches wins: the innermost folder comes last, and the caller's own after it.
+    maps.sort_by_key(|(length, _)| *length);
+    maps.into_iter().map(|(_, word)| word).collect()
+}
+
+fn look_of(word: &OsStr, next: Option<&OsString>) -> Option<(String, Vec<u8>)> {
+    let text = word.to_str()?;
+    LOOKS.iter().find_map(|look| {
+        let value = match text.strip_prefix(look)? {
+            "" => next?.as_bytes().to_vec(),
+            rest => rest.strip_prefix('=')?.as_bytes().to_vec(),
+        };
+        Some(((*look).to_owned(), value))
+    })
+}
+
+fn outputs_of(call: &Call<'_>, args: &Args) -> Result<Vec<(String, PathBuf, How)>, Outcome> {
+    let outputs = args.outputs().map_err(refused)?;
+    let how = |name: &str| match name {
+        "dep-info" => How::Text,
+        "rlib" | "metadata" => How::Link,
+        _ => How::Copy,
+    };
+    Ok(outputs
+        .into_iter()
+        .map(|(name, path)| {
+            let how = how(&name);
+            (name, folders::clean(&call.cwd.join(path)), how)
+        })
+        .collect())
+}
+
+fn allowed(
+    call: &Call<'_>,
+    room: &Room,
+    folders: &Folders,
+    args: &Args,
+    outputs: &[(String, PathBuf, How)],
+) -> Allowed {
+    let out_dir = args.out_dir.as_ref().map(|folder| folders::clean(&call.cwd.join(folder)));
+    let mut own: Vec<PathBuf> = args.incremental.iter().map(|folder| call.cwd.join(folder)).collect();
+    own.push(room.store.dir().to_owned());
+    own.extend(temporary(call));
+    // A checkout may lie in the temporary folder; then only what rustc names itself is its own.
+    own.retain(|folder| {
+        folders.iter().all(|(_, inside)| !Path::new(OsStr::from_bytes(inside)).starts_with(folder))
+    });
+    let mut listings: Vec<PathBuf> =
+        args.searches.iter().map(|(_, folder)| folders::clean(&call.cwd.join(folder))).collect();
+    listings.extend(out_dir.clone());
+    Allowed {
+        outputs: outputs.iter().map(|(_, path, _)| path.clone()).collect(),
+        own,
+        listings,
+        out_dir,
+        hidden: Vec::new(),
+        library: None,
+        spolia: None,
+        clock: false,
+        metadata_only: !args.links() && args.kinds() != [CrateType::Staticlib],
+        looks: false,
+    }
+}
+
+/// Folders of temporary files.
+pub(super) fn temporary(call: &Call<'_>) -> Vec<PathBuf> {
+    let named = ["TMPDIR", "TMP", "TEMP"].iter().filter_map(|name| call.env.some(name)).map(PathBuf::from);
+    named
+        .filter(|folder| folder.is_absolute())
+        .chain([PathBuf::from("/tmp"), PathBuf::from("/var/tmp")])
+        .collect()
+}
+
+fn key(
+    call: &Call<'_>,
+    room: &Room,
+    folders: &Folders,
+    args: &Args,
+    lead: usize,
+    maps: bool,
+) -> Result<ActionKey, Outcome> {
+    let internal = |error: std::io::Error| {
+        Outcome::Internal(format!("cannot read `{}`: {error}", call.program.display()))
+    };
+    let mut writer = HashWriter::new();
+    writer.field("rustc", Value::Number(KEY_VERSION));
+    let path = folders.write(call.program.as_os_str().as_bytes());
+    writer.field("program", Value::Bytes(&path));
+    let (_, digest) = room.memo.digest(&call.program).map_err(internal)?;
+    writer.field("compiler", Value::Digest(digest));
+    writer.field("lead", Value::Number(lead as u64));
+    writer.field("maps", Value::Flag(maps));
+    if !args.question {
+        writer.field("folder", Value::Bytes(&folders.write(call.cwd.as_os_str().as_bytes())));
+    }
+    writer.open("args");
+    let mut skip = false;
+    for word in &args.words {
+        let raw = word.as_bytes();
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        if let Some(look) = LOOKS.iter().find(|look| raw.starts_with(look.as_bytes())) {
+            skip = raw.len() == look.len();
+            continue;
+        }
+        if raw.starts_with(b"-Cincremental=") || raw.starts_with(b"incremental=") {
+            // Whether it is there at all says how many pieces a crate is cut into.
+            writer.field("incremental", Value::Flag(true));
+            continue;
+        }
+        writer.field("", Value::Bytes(&folders.hide(raw)));
+    }
+    writer.close();
+    Ok(writer.finish())
+}
+
+/// One call on its way.
+pub(super) struct Walk<'w> {
+    pub(super) call: &'w Call<'w>,
+    pub(super) options: &'w Options,
+    pub(super) print: &'w mut dyn FnMut(Stream, &[u8]),
+    pub(super) record: Record,
+}
+
+impl Walk<'_> {
+    pub(super) fn room(&self) -> Result<Room, Outcome> {
+        let dir = self.options.store.as_ref();
+        let dir = dir.ok_or_else(|| Outcome::Internal("there is no place for the store".to_owned()))?;
+        let site = Site { cwd: self.call.cwd.clone(), root: None };
+        Room::open(dir, site).map_err(|error| Outcome::Internal(chain(&error)))
+    }
+
+    /// The program as if we were not there.
+    pub(super) fn become_it(&self) -> End {
+        let program = Program {
+            path: &self.call.program,
+            arg0: &self.call.name,
+            args: &self.call.args,
+            env: &[],
+            folder: None,
+        };
+        End::NotStarted(program.become_it())
+    }
+
+    pub(super) fn note(&mut self, room: &Room, outcome: &Outcome) {
+        self.record.tell(outcome);
+        self.record.at_us = self.options.now_us;
+        self.record.own_cpu_us = own_cpu_us();
+        tally::append(&room.store, &self.record);
+    }
+
+    pub(super) fn cached(&mut self, room: &Room, task: &Task) -> End {
+        self.record.language = Some(task.language.to_owned());
+        self.record.key = Some(task.key.0.to_hex());
+        let mut miss = match self.hit(room, task) {
+            Ok(end) => return end,
+            Err(miss) => miss,
+        };
+        if !room.store.is_writable() {
+            let outcome =
+                Outcome::Miss { reason: miss, not_stored: Some("the store is read-only".to_owned()) };
+            self.note(room, &outcome);
+            return self.become_it();
+        }
+        let (lock, waited) = claim::take(room, &task.key);
+        if waited {
+            match self.hit(room, task) {
+                Ok(end) => return end,
+                Err(again) => miss = again,
+            }
+        }
+        let end = self.compile(room, task, miss);
+        drop(lock);
+        end
+    }
+
+    fn here<'h>(&'h self, room: &'h Room, task: &'h Task) -> Here<'h> {
+        Here { room, env: self.call.env, folders: &task.folders, options: &task.options }
+    }
+
+    fn hit(&mut self, room: &Room, task: &Task) -> Result<End, Miss> {
+        if self.options.force || self.options.verify {
+            return Err(Miss::Forced);
+        }
+        let manifest = read_manifest(room, task.key).ok_or(Miss::NeverSeen)?;
+        let kept = manifest.find(self.here(room, task))?;
+        match self.replay(room, task, kept) {
+            Ok(()) => {}
+            Err(ReplayError::Gone { name }) => return Err(Miss::OutputGone(format!("output `{name}`"))),
+            Err(error) => return Err(Miss::OutputGone(chain(&error))),
+        }
+        self.record.bytes = Some(kept.outputs.iter().map(|output| output.size).sum());
+        self.note(room, &Outcome::Hit { tier: Tier::Local, saved: kept.cost });
+        Ok(End::Code(0))
+    }
+
+    fn replay(&mut self, room: &Room, task: &Task, kept: &Kept) -> Result<(), ReplayError> {
+        let gone = |name: &str| ReplayError::Gone { name: name.to_owned() };
+        for output in &kept.outputs {
+            let (path, how) = task.place(&output.name).ok_or_else(|| gone(&output.name))?;
+            if how == How::Folder {
+                std::fs::create_dir_all(&path).map_err(|_| gone(&output.name))?;
+            } else if how == How::Text {
+                let hidden = replay::content(room, output)?;
+                let text = task.folders.show(&hidden).ok_or_else(|| gone(&output.name))?;
+                replay::write(&path, &text, false)?;
+            } else if task.script.as_ref() == Some(&path) {
+                script::plant(room, output, &path)?;
+            } else {
+                if let (Outputs::Tree(_), Some(folder)) = (&task.outputs, path.parent()) {
+                    std::fs::create_dir_all(folder).map_err(|source| ReplayError::Place {
+                        verb: "create",
+                        path: folder.to_owned(),
+                        source,
+                    })?;
+                }
+                restore::put(room, output, &path, how)?;
+            }
+        }
+        for (stream, bytes) in Log::chunks(&kept.log.0) {
+            let text = task.folders.show(bytes).ok_or_else(|| gone("what it printed"))?;
+            (self.print)(stream, &text);
+        }
+        Ok(())
+    }
+
+    fn compile(&mut self, room: &Room, task: &Task, miss: Miss) -> End {
+        let library = observe::install(&room.store.base().join("observe")).ok();
+        let preload = self.call.env.get("LD_PRELOAD").map(OsStr::to_owned);
+        // What it starts must be seen as it is: nothing of it is answered from a cache.
+        let env = [(OsString::from("SPOLIA_DISABLE"), Some(OsString::from("1")))];
+        let program =
+            Program { path: &task.program, arg0: &self.call.name, args: &task.args, env: &env, folder: None };
+        let tree_was_empty = match &task.outputs {
+            Outputs::Tree(folder) => is_empty(folder),
+            Outputs::Files(_) => true,
+        };
+        let observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        let observed = match observed {
+            Ok(observed) => observed,
+            Err(error) => {
+                self.note(
+                    room,
+                    &Outcome::Internal(format!("`{}` could not be run: {error}", task.program.display())),
+                );
+                return self.become_it();
+            }
+        };
+        let Observed { ended, seen } = observed;
+        let cost = ended.cost;
+        self.record.compile_wall_us = cost.wall_us;
+        self.record.compile_cpu_us = cost.user_us.zip(cost.sys_us).map(|(user, sys)| user + sys);
+        let failed = Outcome::NotCacheable { reason: NotCacheable::Failed, argument: None };
+        let (end, outcome) = match ended.end {
+            spolia_engine::End::Exited(0) => {
+                let kept = match seen {
+                    _ if ended.log_cut => Err(NotKept::Now("it printed more than is kept".to_owned())),
+                    _ if !tree_was_empty => {
+                        Err(NotKept::Now("its folder was not empty when it began".to_owned()))
+                    }
+                    Ok(seen) => self.keep(room, task, &seen, &ended.log, cost, library),
+                    Err(error) => Err(NotKept::Now(format!("it could not be observed: {error}"))),
+                };
+                let outcome = match kept {
+                    Ok(()) => Outcome::Miss { reason: miss, not_stored: None },
+                    Err(NotKept::Now(why)) => Outcome::Miss { reason: miss, not_stored: Some(why) },
+                    Err(NotKept::Never(reason, argument)) => Outcome::NotCacheable { reason, argument },
+                };
+                (End::Code(0), outcome)
+            }
+            spolia_engine::End::Exited(code) => (End::Code(code), failed),
+            spolia_engine::End::Signalled(signal) => (End::Signal(signal), failed),
+            spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed),
+        };
+        self.note(room, &outcome);
+        end
+    }
+
+    fn keep(
+        &mut self,
+        room: &Room,
+        task: &Task,
+        seen: &Seen,
+        log: &Log,
+        cost: Cost,
+        library: Option<PathBuf>,
+    ) -> Result<(), NotKept> {
+        let now = |error: ReplayError| NotKept::Now(chain(&error));
+        let mut allowed = task.allowed.clone();
+        allowed.library = library;
+        allowed.spolia = std::fs::read_link("/proc/self/exe").ok();
+        if task.reads_sources {
+            allowed.hidden = embeds::hidden_variables(seen);
+        }
+        let mut facts = reads::facts(self.here(room, task), seen, &allowed)?;
+        let mut marks: BTreeSet<u8> = BTreeSet::new();
+        let mut look = |content: &[u8]| marks.extend(task.folders.embedded_in(content));
+        let mut outputs = Vec::new();
+        for (name, path, how) in task.files().map_err(|error| NotKept::Now(error.to_string()))? {
+            if how == How::Folder {
+                outputs.push(KeptOutput {
+                    name: format!("{name}/"),
+                    digest: [0; 32],
+                    size: 0,
+                    executable: false,
+                    inline: Some(Raw::default()),
+                });
+                continue;
+            }
+            if how == How::Text {
+                let text = std::fs::read(&path).map_err(|_| missing(&path))?;
+                let hidden = task.folders.hide(&text);
+                look(&hidden);
+                let kept = replay::keep_bytes(room, &name, &hidden, false);
+                outputs.push(kept.map_err(|error| NotKept::Now(chain(&error)))?);
+                continue;
+            }
+            match restore::keep(room, &name, &path, how, &mut look).map_err(now)? {
+                Some(kept) => outputs.push(kept),
+                None => return Err(missing(&path)),
+            }
+        }
+        let mut packed = Log::default();
+        for (stream, bytes) in Log::chunks(log.as_bytes()) {
+            let hidden = task.folders.hide(bytes);
+            look(&hidden);
+            packed.push(stream, &hidden);
+        }
+        for mark in marks {
+            if let Some(folder) = task.folders.get(mark) {
+                facts.push(Fact::Folder(mark, Raw(folder.as_os_str().as_bytes().to_vec())));
+            }
+        }
+        if memchr::memmem::find(packed.as_bytes(), b"\"rendered\"").is_some() || !task.says_json() {
+            for look in LOOKS {
+                let value = task.options.iter().find(|(name, _)| name == look);
+                let value = value.map(|(_, value)| Raw(value.clone()));
+                facts.push(Fact::Variable(Raw(look.as_bytes().to_vec()), value));
+            }
+        }
+        self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
+        if let Some(path) = &task.script {
+            let kept = outputs.iter().find(|output| output.name == "bin");
+            let kept = kept.ok_or_else(|| missing(path))?;
+            script::plant_after_compile(room, kept, path).map_err(now)?;
+        }
+        let kept = Kept { outputs, log: Raw(packed.as_bytes().to_vec()), cost };
+        // Read again: another call may have added a set since.
+        let mut manifest = read_manifest(room, task.key).unwrap_or_default();
+        manifest.add(facts, kept);
+        room.store
+            .put_bytes(Entry::result(task.key), &manifest.payload())
+            .map_err(|error| NotKept::Now(chain(&error)))?;
+        // The count is refreshed by the next collection if this is lost.
+        let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
+        Ok(())
+    }
+}
+
+fn missing(path: &Path) -> NotKept {
+    NotKept::Now(format!("`{}` was not written", path.display()))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+impl Task {
+    fn place(&self, name: &str) -> Option<(PathBuf, How)> {
+        match &self.outputs {
+            Outputs::Files(files) => {
+                files.iter().find(|(known, ..)| known == name).map(|(_, path, how)| (path.clone(), *how))
+            }
+            Outputs::Tree(folder) => {
+                let raw = spolia_core::codec::unescape(name)?;
+                let path = Path::new(OsStr::from_bytes(&raw));
+                let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+                let how = if raw.ends_with(b"/") { How::Folder } else { How::Copy };
+                inside.then(|| (folder.join(path), how))
+            }
+        }
+    }
+
+    fn says_json(&self) -> bool {
+        self.args.iter().any(|word| word.as_bytes().starts_with(b"--error-format=json"))
+    }
+
+    /// The outputs that are to be kept.
+    fn files(&self) -> std::io::Result<Vec<(String, PathBuf, How)>> {
+        match &self.outputs {
+            Outputs::Files(files) => Ok(files.clone()),
+            Outputs::Tree(folder) => {
+                let mut files = Vec::new();
+                let mut open = vec![folder.clone()];
+                while let Some(inner) = open.pop() {
+                    for entry in std::fs::read_dir(&inner)? {
+                        let entry = entry?;
+                        let (path, kind) = (entry.path(), entry.file_type()?);
+                        if kind.is_dir() {
+                            if is_empty(&path) {
+                                let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_bytes();
+                                files.push((spolia_core::codec::escape(name), path.clone(), How::Folder));
+                            }
+                            open.push(path);
+                        } else if kind.is_file() {
+                            let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_bytes();
+                            files.push((spolia_core::codec::escape(name), path.clone(), How::Copy));
+                        } else {
+                            return Err(std::io::Error::other(format!("`{}` is no file", path.display())));
+                        }
+                    }
+                }
+                files.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+                Ok(files)
+            }
+        }
+    }
+}
+
+fn read_manifest(room: &Room, key: ActionKey) -> Option<Manifest> {
+    let mut payload = Vec::new();
+    // A damaged one has been removed by the store: a miss.
+    room.store.get(Entry::result(key), &mut payload).ok().flatten()?;
+    Manifest::parse(&payload)
+}
+
+/// CPU time of this process without its children, µs.
+fn own_cpu_us() -> Option<u64> {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    u64::try_from(spent.tv_sec * 1_000_000 + spent.tv_nsec / 1000).ok()
+}

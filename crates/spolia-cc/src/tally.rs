@@ -1,0 +1,180 @@
+//! What every call did, one line each: written with one `write(2)`, read by `spolia stats` and `spolia why`.
+//! Knows no compiler.
+//!
+//! ```text
+//! v1/cc/tally/<YYYYMMDD>    = line*                 the day in UTC
+//! line                      = one Record as JSON "\n"
+//! ```
+//!
+//! The file is opened for appending, so lines of many processes do not mix; one that a crash cut short, or that
+//! is longer than [`LINE_BYTES_MAX`], is skipped by readers and counted.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use spolia_store::{LocalStore, journal};
+
+use crate::Outcome;
+
+/// The longest line that is written, bytes.
+pub const LINE_BYTES_MAX: usize = 8 << 10;
+
+/// What one call did. A field that was not observed is `null`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it ended, µs since 1970.
+    pub at_us: u64,
+    /// `hit`, `miss`, `not-cacheable`, `pass-through`, `internal`.
+    pub outcome: String,
+    /// The reason's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the reason is about: a file, an argument, a variable, an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Why a miss was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_stored: Option<String>,
+    /// `c`, `c++`, `rust`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The compiler's name, as it was called.
+    pub compiler: String,
+    /// The source or crate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Where it ran.
+    pub folder: String,
+    /// The session it ran in: who started make, cargo or ninja.
+    pub session: String,
+    /// CPU time of Spolia itself, µs.
+    pub own_cpu_us: Option<u64>,
+    /// CPU time of the compile that ran, or that did not have to, µs.
+    pub compile_cpu_us: Option<u64>,
+    /// Wall time of the same, µs.
+    pub compile_wall_us: Option<u64>,
+    /// Bytes of the outputs that were put back or kept.
+    pub bytes: Option<u64>,
+    /// The fast key, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl Record {
+    /// Takes in how it went.
+    pub fn tell(&mut self, outcome: &Outcome) {
+        let (word, reason, detail) = match outcome {
+            Outcome::Hit { saved, .. } => {
+                self.compile_wall_us = saved.wall_us;
+                self.compile_cpu_us = saved.user_us.zip(saved.sys_us).map(|(user, sys)| user + sys);
+                ("hit", None, None)
+            }
+            Outcome::Miss { reason, not_stored } => {
+                self.not_stored.clone_from(not_stored);
+                ("miss", Some(reason.name()), reason.detail().map(str::to_owned))
+            }
+            Outcome::NotCacheable { reason, argument } => {
+                ("not-cacheable", Some(reason.name()), argument.clone())
+            }
+            Outcome::PassThrough(reason) => ("pass-through", Some(reason.name()), None),
+            Outcome::Internal(error) => ("internal", None, Some(error.clone())),
+        };
+        self.outcome = word.to_owned();
+        self.reason = reason.map(str::to_owned);
+        self.detail = detail;
+    }
+}
+
+/// Appends a record. What cannot be written is not counted.
+pub fn append(store: &LocalStore, record: &Record) {
+    if !store.is_writable() {
+        return;
+    }
+    let Ok(mut line) = serde_json::to_vec(record) else { return };
+    line.push(b'\n');
+    if line.len() > LINE_BYTES_MAX {
+        return;
+    }
+    let folder = store.base().join("cc/tally");
+    let path = folder.join(journal::day_of(record.at_us));
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = || rustix::fs::open(&path, flags, Mode::from_raw_mode(0o666));
+    let opened = open().or_else(|errno| match std::fs::create_dir_all(&folder) {
+        Ok(()) => open(),
+        Err(_) => Err(errno),
+    });
+    if let Ok(file) = opened {
+        // Statistics may be lost; a build may not.
+        let _lost = File::from(file).write_all(&line);
+    }
+}
+
+/// What [`read`] found.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// In the order they were written, day by day.
+    pub records: Vec<Record>,
+    /// Lines that are no records.
+    pub unreadable: u64,
+}
+
+/// All records since `since_us`, µs since 1970.
+///
+/// # Errors
+/// Those of listing the folder; one that is not there is empty.
+pub fn read(store: &LocalStore, since_us: u64) -> std::io::Result<Tally> {
+    let mut tally = Tally::default();
+    let mut days = Vec::new();
+    match std::fs::read_dir(store.base().join("cc/tally")) {
+        Ok(entries) => {
+            for entry in entries {
+                days.push(entry?.path());
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(tally),
+        Err(error) => return Err(error),
+    }
+    days.sort();
+    let first = journal::day_of(since_us);
+    for day in days {
+        let name = day.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name >= first {
+            read_day(&day, since_us, &mut tally);
+        }
+    }
+    Ok(tally)
+}
+
+fn read_day(path: &Path, since_us: u64, tally: &mut Tally) {
+    let Ok(file) = File::open(path) else { return };
+    for line in BufReader::new(file).split(b'\n') {
+        let Ok(line) = line else { return };
+        match serde_json::from_slice::<Record>(&line) {
+            Ok(record) if record.at_us >= since_us => tally.records.push(record),
+            Ok(_) => {}
+            Err(_) => tally.unreadable += 1,
+        }
+    }
+}
+
+/// Forgets everything: `spolia stats --zero`. How many days were forgotten.
+///
+/// # Errors
+/// Those of listing and removing.
+pub fn zero(store: &LocalStore) -> std::io::Result<u64> {
+    let mut removed = 0;
+    match std::fs::read_dir(store.base().join("cc/tally")) {
+        Ok(entries) => {
+            for entry in entries {
+                std::fs::remove_file(entry?.path())?;
+                removed += 1;
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(removed)
+}

@@ -1,0 +1,507 @@
+//! Questions to Cargo: `workspace × command → Named`. Nothing is compiled, fetched or changed.
+//!
+//! What a command needs is read off a skeleton ([`crate::skeleton`]). An answer is remembered under the digest of
+//! all that it follows from:
+//!
+//! | what | why |
+//! |---|---|
+//! | Spolia's memo version, the command | how it was asked |
+//! | `rustc -vV`, `cargo -V` | they make the names |
+//! | `CARGO*` and `RUST*` variables | profiles, flags and features may be set there |
+//! | Cargo's configuration files from the workspace up, and in `CARGO_HOME` | the same |
+//! | `Cargo.lock` | the dependencies |
+//! | `cargo metadata --no-deps` and the manifests of the workspace and of path dependencies outside it | members, targets, features, profiles |
+//!
+//! Where a dependency on a path is not found that way, nothing is remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use spolia_core::Digest;
+use spolia_core::result::{Log, Stream};
+use spolia_engine::query::{self, Query};
+use spolia_engine::{Cancel, End};
+
+use crate::command::CargoCommand;
+use crate::error::{SweepError, io};
+use crate::live::{self, Named};
+use crate::skeleton;
+
+/// How long one question may take.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Changes with what is remembered, or how it is found.
+const MEMO_VERSION: u32 = 1;
+/// The largest remembered answer that is read, bytes.
+const MEMO_BYTES_MAX: u64 = 64 << 20;
+/// Variables that would lead Cargo to the true target directory or to another compiler.
+const OURS: &[&str] = &[
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_TARGET_DIR",
+    "CARGO_BUILD_BUILD_DIR",
+    "RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "RUSTDOC",
+    "CARGO_BUILD_RUSTDOC",
+    "CARGO_MAKEFLAGS",
+    "MAKEFLAGS",
+];
+
+/// Asks Cargo.
+pub struct Asker<'a> {
+    /// The caller's whole environment.
+    pub env: &'a [(OsString, OsString)],
+    /// Spolia's own program, which stands in for the compiler.
+    pub program: &'a Path,
+    /// Where skeletons are made.
+    pub scratch: &'a Path,
+    /// Where answers are remembered.
+    pub memo: Option<PathBuf>,
+    /// Stops a question.
+    pub cancel: &'a Cancel,
+    toolchains: Mutex<BTreeMap<(PathBuf, Option<String>), Toolchain>>,
+}
+
+/// The compiler that a workspace is built with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toolchain {
+    /// `1.95.0 (59807616e 2026-04-14)`.
+    pub release: String,
+    /// What `rustc -vV` and `cargo -V` say.
+    pub said: String,
+}
+
+/// A Cargo workspace, as Cargo describes it without looking at dependencies.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// Its folder.
+    pub root: PathBuf,
+    /// Where it is built, by its configuration and the environment.
+    pub target_dir: PathBuf,
+    /// Where what is in between lies; mostly the same.
+    pub build_dir: PathBuf,
+    /// Its packages.
+    pub members: Vec<Member>,
+    /// Whether building without `-p` builds less than all members.
+    pub has_other_defaults: bool,
+    /// What answers follow from; `None` where that is not known whole.
+    pub basis: Option<Digest>,
+}
+
+/// A package of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The features it has.
+    pub features: BTreeSet<String>,
+}
+
+/// What an answer cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Wall time.
+    pub wall: Duration,
+    /// Whether it was remembered.
+    pub remembered: bool,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    workspace_members: Vec<String>,
+    #[serde(default)]
+    workspace_default_members: Option<Vec<String>>,
+    target_directory: PathBuf,
+    #[serde(default)]
+    build_directory: Option<PathBuf>,
+    workspace_root: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    id: String,
+    manifest_path: PathBuf,
+    dependencies: Vec<Dependency>,
+    features: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    #[serde(default)]
+    path: Option<PathBuf>,
+}
+
+impl<'a> Asker<'a> {
+    /// One that has asked nothing yet.
+    pub fn new(
+        env: &'a [(OsString, OsString)],
+        program: &'a Path,
+        scratch: &'a Path,
+        memo: Option<PathBuf>,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self { env, program, scratch, memo, cancel, toolchains: Mutex::default() }
+    }
+
+    fn ask(
+        &self,
+        program: &str,
+        args: Vec<OsString>,
+        folder: &Path,
+        env: Vec<(OsString, OsString)>,
+    ) -> Result<Vec<u8>, SweepError> {
+        let shown =
+            || args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        let command = format!("{program} {}", shown());
+        let query = Query { program: program.into(), args, env, folder: folder.to_owned() };
+        let ended = query::ask(&query, self.cancel, Some(TIMEOUT))
+            .map_err(|source| SweepError::Start { program: program.to_owned(), source })?;
+        match ended.end {
+            End::Exited(0) => Ok(said(&ended.log, Stream::Stdout)),
+            End::Cancelled => Err(SweepError::Stopped),
+            _ => Err(SweepError::Cargo {
+                command,
+                folder: folder.to_owned(),
+                said: complaint(&String::from_utf8_lossy(&said(&ended.log, Stream::Stderr))),
+            }),
+        }
+    }
+
+    /// The variables of a question: the caller's, without ours, with the command's.
+    fn env_for(&self, command: &CargoCommand) -> Vec<(OsString, OsString)> {
+        let is_set = |name: &OsStr| command.env.iter().any(|(other, _)| other.as_str() == name);
+        let kept = |name: &OsStr| !OURS.iter().any(|other| *other == name) && !is_set(name);
+        let mut env: Vec<_> = self.env.iter().filter(|(name, _)| kept(name)).cloned().collect();
+        let allowed = |(name, _): &&(String, String)| !OURS.contains(&name.as_str());
+        env.extend(command.env.iter().filter(allowed).map(|(name, value)| (name.into(), value.into())));
+        env
+    }
+
+    /// The workspace of the `Cargo.toml` in `folder`.
+    ///
+    /// # Errors
+    /// Cargo is not there, or does not accept the manifest.
+    pub fn workspace(&self, folder: &Path) -> Result<Workspace, SweepError> {
+        let metadata = self.metadata(folder)?;
+        let mut basis = Basis::default();
+        let mut paths = BTreeSet::new();
+        self.describe(&metadata, &mut basis, &mut paths)?;
+        // Path dependencies outside of the workspace, with theirs.
+        let mut open: Vec<PathBuf> = paths.iter().cloned().collect();
+        while let Some(outside) = open.pop() {
+            let known = paths.clone();
+            let metadata = self.metadata(&outside)?;
+            self.describe(&metadata, &mut basis, &mut paths)?;
+            open.extend(paths.difference(&known).cloned());
+        }
+        let root = metadata.workspace_root.clone();
+        let lock = std::fs::read(root.join("Cargo.lock")).unwrap_or_default();
+        basis.add("Cargo.lock", &lock);
+        self.add_configuration(&root, &mut basis);
+        let is_whole = local_packages(&lock).is_some_and(|names| names.is_subset(&basis.packages));
+        let members = metadata.packages.iter().filter(|package| {
+            metadata.workspace_members.contains(&package.id) && package.manifest_path.parent().is_some()
+        });
+        let members: Vec<Member> = members
+            .map(|package| Member {
+                name: package.name.clone(),
+                version: package.version.clone(),
+                folder: package.manifest_path.parent().unwrap_or(&root).to_owned(),
+                features: package.features.keys().cloned().collect(),
+            })
+            .collect();
+        let has_other_defaults =
+            metadata.workspace_default_members.is_none_or(|defaults| defaults.len() != members.len());
+        Ok(Workspace {
+            build_dir: metadata.build_directory.unwrap_or_else(|| metadata.target_directory.clone()),
+            target_dir: metadata.target_directory,
+            members,
+            has_other_defaults,
+            basis: is_whole.then(|| basis.digest()),
+            root,
+        })
+    }
+
+    fn metadata(&self, folder: &Path) -> Result<Metadata, SweepError> {
+        let args = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+        let env = self.env.to_vec();
+        let answer = self.ask("cargo", args.iter().map(OsString::from).collect(), folder, env)?;
+        serde_json::from_slice(&answer).map_err(|error| SweepError::Answer {
+            command: "cargo metadata".to_owned(),
+            what: error.to_string(),
+        })
+    }
+
+    /// Adds a workspace to what answers follow from, and its path dependencies elsewhere to `outside`.
+    fn describe(
+        &self,
+        metadata: &Metadata,
+        basis: &mut Basis,
+        outside: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), SweepError> {
+        let root_manifest = metadata.workspace_root.join("Cargo.toml");
+        basis.add_file(&root_manifest);
+        let own: BTreeSet<&Path> =
+            metadata.packages.iter().filter_map(|package| package.manifest_path.parent()).collect();
+        for package in &metadata.packages {
+            basis.packages.insert(package.name.clone());
+            basis.add_file(&package.manifest_path);
+            // Targets that Cargo finds by itself.
+            if let Some(folder) = package.manifest_path.parent() {
+                for below in ["", "src", "src/bin", "examples", "tests", "benches"] {
+                    basis.add_names(&folder.join(below));
+                }
+            }
+            for path in package.dependencies.iter().filter_map(|dependency| dependency.path.as_ref()) {
+                if !own.contains(path.as_path()) && path.join("Cargo.toml").is_file() {
+                    outside.insert(path.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_configuration(&self, root: &Path, basis: &mut Basis) {
+        for folder in root.ancestors() {
+            for name in [".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"] {
+                basis.add_file(&folder.join(name));
+            }
+        }
+        let var = |name: &str| self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let home = var("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| var("HOME").map(|home| Path::new(home).join(".cargo")));
+        for name in ["config.toml", "config"] {
+            basis.add_file(&home.clone().unwrap_or_default().join(name));
+        }
+    }
+
+    /// The compiler that `command` would use in a workspace.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn toolchain(&self, root: &Path, command: &CargoCommand) -> Result<Toolchain, SweepError> {
+        let known = (root.to_owned(), command.toolchain.clone());
+        let mut toolchains = self.toolchains.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(toolchain) = toolchains.get(&known) {
+            return Ok(toolchain.clone());
+        }
+        let plus = command.toolchain.iter().map(|name| OsString::from(format!("+{name}")));
+        let words = |last: &str| plus.clone().chain([OsString::from(last)]).collect::<Vec<_>>();
+        let rustc = self.env.iter().find(|(name, _)| name == "RUSTC").and_then(|(_, path)| path.to_str());
+        let rustc_words = if rustc.is_some() { vec![OsString::from("-vV")] } else { words("-vV") };
+        let mut said = self.ask(rustc.unwrap_or("rustc"), rustc_words, root, self.env.to_vec())?;
+        let release = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
+        let release = release.strip_prefix("rustc ").unwrap_or(&release).to_owned();
+        said.extend(self.ask("cargo", words("-V"), root, self.env.to_vec())?);
+        let toolchain = Toolchain { release, said: String::from_utf8_lossy(&said).into_owned() };
+        toolchains.insert(known, toolchain.clone());
+        Ok(toolchain)
+    }
+
+    /// The toolchains that rustup has, by name; none where there is no rustup.
+    pub fn installed(&self, root: &Path) -> Vec<String> {
+        let words = ["toolchain", "list"].iter().map(OsString::from).collect();
+        let said = self.ask("rustup", words, root, self.env.to_vec()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&said);
+        let names = text.lines().filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "no").map(str::to_owned).collect()
+    }
+
+    /// Everything that `command` needs in `workspace`, by name.
+    ///
+    /// # Errors
+    /// Cargo refuses the command, or its lock file would have to change, or sources are not there.
+    pub fn names(&self, workspace: &Workspace, command: &CargoCommand) -> Result<(Named, Asked), SweepError> {
+        #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
+        let began = Instant::now();
+        let toolchain = self.toolchain(&workspace.root, command)?;
+        let place = self.memo.as_ref().zip(workspace.basis).map(|(folder, basis)| {
+            let mut key = Basis::default();
+            key.add("basis", basis.to_string().as_bytes());
+            key.add("toolchain", toolchain.said.as_bytes());
+            key.add("command", command.to_string().as_bytes());
+            for (name, value) in self.env_for(command) {
+                let text = name.as_bytes();
+                if text.starts_with(b"CARGO") || text.starts_with(b"RUST") {
+                    key.add(&name.to_string_lossy(), value.as_bytes());
+                }
+            }
+            folder.join(key.digest().to_hex())
+        });
+        if let Some(named) = place.as_deref().and_then(remembered) {
+            return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
+        }
+        let named = self.skeleton(workspace, command, &toolchain)?;
+        if let Some(place) = &place {
+            // Forgetting costs the next sweep a question.
+            let _unwritten = remember(place, &named);
+        }
+        Ok((named, Asked { wall: began.elapsed(), remembered: false }))
+    }
+
+    fn skeleton(
+        &self,
+        workspace: &Workspace,
+        command: &CargoCommand,
+        toolchain: &Toolchain,
+    ) -> Result<Named, SweepError> {
+        let scratch = tempfile::Builder::new()
+            .prefix("spolia-names-")
+            .tempdir_in(self.scratch)
+            .map_err(|source| io("make a folder in", self.scratch, source))?;
+        let programs = scratch.path().join("bin");
+        let target = scratch.path().join("target");
+        for folder in [&programs, &target] {
+            std::fs::create_dir(folder).map_err(|source| io("create", folder, source))?;
+        }
+        for name in [skeleton::RUSTC, skeleton::RUSTDOC] {
+            std::os::unix::fs::symlink(self.program, programs.join(name))
+                .map_err(|source| io("link", programs.join(name), source))?;
+        }
+        let mut env = self.env_for(command);
+        let mut set = |name: &str, value: &OsStr| env.push((name.into(), value.to_owned()));
+        set("CARGO_TARGET_DIR", target.as_os_str());
+        set("CARGO_BUILD_BUILD_DIR", target.as_os_str());
+        set("RUSTC_WRAPPER", programs.join(skeleton::RUSTC).as_os_str());
+        set("RUSTDOC", programs.join(skeleton::RUSTDOC).as_os_str());
+        set("CARGO_TERM_COLOR", OsStr::new("never"));
+        let words = command.words().into_iter().map(OsString::from).collect();
+        self.ask("cargo", words, &workspace.root, env)?;
+        let calls = std::fs::read(programs.join(skeleton::CALLS)).unwrap_or_default();
+        live::read_skeleton(&target, &String::from_utf8_lossy(&calls), &toolchain.release)
+            .map_err(|source| io("read", target, source))
+    }
+}
+
+/// What is digested, part by part, each with its length.
+#[derive(Default)]
+struct Basis {
+    bytes: Vec<u8>,
+    packages: BTreeSet<String>,
+}
+
+impl Basis {
+    fn add(&mut self, name: &str, content: &[u8]) {
+        for part in [name.as_bytes(), content] {
+            self.bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.bytes.extend_from_slice(part);
+        }
+    }
+
+    /// A file's bytes; one that is not there is told apart from an empty one.
+    fn add_file(&mut self, path: &Path) {
+        if let Ok(text) = std::fs::read(path) {
+            self.add(&path.to_string_lossy(), &text);
+        }
+    }
+
+    fn add_names(&mut self, folder: &Path) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries
+            .filter(|entry| {
+                let name = entry.file_name();
+                name.as_bytes().ends_with(b".rs") || entry.path().join("main.rs").is_file()
+            })
+            .map(|entry| entry.file_name())
+            .collect();
+        names.sort();
+        for name in names {
+            self.add(&folder.to_string_lossy(), name.as_bytes());
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        let mut bytes = MEMO_VERSION.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.bytes);
+        Digest::blake3(&bytes)
+    }
+}
+
+/// Names of the packages in a lock file that come from no registry and no repository. `None` where it is
+/// no lock file.
+fn local_packages(lock: &[u8]) -> Option<BTreeSet<String>> {
+    let text = std::str::from_utf8(lock).ok()?;
+    let mut names = BTreeSet::new();
+    for block in text.split("[[package]]").skip(1) {
+        let value = |key: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
+            line.map(|value| value.trim().trim_matches('"').to_owned())
+        };
+        if value("source").is_none() {
+            names.insert(value("name")?);
+        }
+    }
+    Some(names)
+}
+
+fn said(log: &Log, from: Stream) -> Vec<u8> {
+    let chunks = Log::chunks(log.as_bytes()).filter(|(stream, _)| *stream == from);
+    chunks.flat_map(|(_, bytes)| bytes.iter().copied()).collect()
+}
+
+/// The error in what Cargo said, with its cause.
+fn complaint(text: &str) -> String {
+    const CHARS_MAX: usize = 600;
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
+    let first =
+        lines.iter().position(|line| line.starts_with("error")).unwrap_or(lines.len().saturating_sub(3));
+    let told = lines[first..].iter().take(6).map(|line| line.trim()).collect::<Vec<_>>().join("; ");
+    let told = told.trim_start_matches("error: ");
+    if told.is_empty() { "nothing was said".to_owned() } else { told.chars().take(CHARS_MAX).collect() }
+}
+
+fn remembered(place: &Path) -> Option<Named> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    std::fs::File::open(place).ok()?.take(MEMO_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let named = serde_json::from_slice(&text).ok()?;
+    // Its time says when it was last of use.
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let _untouched = rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::empty());
+    Some(named)
+}
+
+fn remember(place: &Path, named: &Named) -> std::io::Result<()> {
+    let folder = place.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut file, named)?;
+    file.persist(place).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_of_paths_are_those_without_a_source() {
+        let lock = "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\ndependencies = [\n \"libc\",\n]\n\n\
+                    [[package]]\nname = \"libc\"\nversion = \"0.2.1\"\nsource = \"registry+x\"\n";
+        assert_eq!(local_packages(lock.as_bytes()), Some(["app".to_owned()].into()));
+        assert_eq!(local_packages(b"\xff"), None);
+        assert_eq!(local_packages(b""), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_complaint_is_one_line() {
+        let check = |text: &str, expect: &str| assert_eq!(complaint(text), expect);
+        check(
+            "  Compiling x\nerror: no such profile\n\nCaused by:\n  it is not there\n",
+            "no such profile; Caused by:; it is not there",
+        );
+        check("", "nothing was said");
+    }
+}

@@ -1,0 +1,349 @@
+//! Which configurations a tree was built with, where nobody has declared them: `tree × live so far → commands`.
+//!
+//! First what everybody types, for each profile folder that is there ([`usual`]). Then the tree is asked: a unit of
+//! a workspace's own package that no configuration explains was built by another one. What its fingerprint says
+//! of features, flags and compiler makes commands to try, the newest unit first. One that explains a unit of the
+//! tree, and of which the tree has every unit of other people's packages, is a configuration. One that lacks some
+//! was of an older lock file and is none ([`more`]).
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use crate::cargo::{Asker, Workspace};
+use crate::command::CargoCommand;
+use crate::error::SweepError;
+use crate::live::{Fingerprint, Named, Origin};
+use crate::names::{self, UnitHash};
+use crate::survey::{Progress, Request, Surveyed, ask_all};
+
+/// The most commands that are tried for one target directory.
+const TRIES_MAX: usize = 96;
+/// The most flag sets and compilers that are tried.
+const VARIANTS_MAX: usize = 6;
+
+/// What everybody types for the profile folder `profile`.
+pub fn usual(workspace: &Workspace, profile: &str, target: &Path) -> Vec<CargoCommand> {
+    let mut commands = Vec::new();
+    let selections: &[&[&str]] = if workspace.has_other_defaults { &[&[], &["--workspace"]] } else { &[&[]] };
+    let base = profile_args(profile);
+    for selection in selections {
+        let mut add = |verb: &str, more: &[&str]| {
+            let mut args: Vec<&str> = base.iter().map(String::as_str).collect();
+            args.extend(*selection);
+            args.extend(more);
+            commands.push(CargoCommand::new(verb, &args));
+        };
+        add("build", &[]);
+        add("build", &["--all-targets"]);
+        add("test", &[]);
+        add("check", &[]);
+        add("check", &["--all-targets"]);
+        add("clippy", &[]);
+        add("clippy", &["--all-targets"]);
+        if target.join("doc").is_dir() {
+            add("doc", &[]);
+        }
+    }
+    if profile.rsplit('/').next() == Some("release") {
+        let args: Vec<String> = base.iter().filter(|arg| *arg != "--release").cloned().collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        commands.push(CargoCommand::new("bench", &args));
+    }
+    commands
+}
+
+/// `x86_64-unknown-linux-musl/release` → `--target x86_64-unknown-linux-musl --release`.
+fn profile_args(profile: &str) -> Vec<String> {
+    let (triple, name) = match profile.split_once('/') {
+        Some((triple, name)) => (Some(triple), name),
+        None => (None, profile),
+    };
+    let mut args: Vec<String> = Vec::new();
+    if let Some(triple) = triple {
+        args.extend(["--target".to_owned(), triple.to_owned()]);
+    }
+    match name {
+        "debug" => {}
+        "release" => args.push("--release".to_owned()),
+        name => args.extend(["--profile".to_owned(), name.to_owned()]),
+    }
+    args
+}
+
+/// A unit of a workspace's own package that nothing explains.
+#[derive(Clone, Debug)]
+struct Unexplained {
+    profile: String,
+    package: String,
+    hash: UnitHash,
+    is_documentation: bool,
+    fingerprint: Fingerprint,
+    newest: std::time::SystemTime,
+}
+
+fn unexplained(surveyed: &Surveyed, workspace: &Workspace, profiles: &[String]) -> Vec<Unexplained> {
+    let own: HashSet<&str> = workspace.members.iter().map(|member| member.name.as_str()).collect();
+    let mut all = Vec::new();
+    for profile in profiles {
+        let folder = surveyed.target.join(profile);
+        let is_live = |hash: &UnitHash| {
+            surveyed.live.profiles.get(profile).is_some_and(|live| live.units.contains_key(hash))
+        };
+        let mut look = |package: &str, hash: UnitHash, fingerprint: &Path| {
+            if is_live(&hash) || !own.contains(package) {
+                return;
+            }
+            let entries = std::fs::read_dir(fingerprint).into_iter().flatten().flatten();
+            for entry in entries {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let Some(target) = name.strip_suffix(".json") else { continue };
+                if target.starts_with("run-build-script") {
+                    continue;
+                }
+                let read =
+                    std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+                let newest = entry.metadata().and_then(|found| found.modified());
+                if let (Some(fingerprint), Ok(newest)) = (read, newest) {
+                    all.push(Unexplained {
+                        profile: profile.clone(),
+                        package: package.to_owned(),
+                        hash,
+                        is_documentation: target.starts_with("doc-"),
+                        fingerprint,
+                        newest,
+                    });
+                }
+            }
+        };
+        for entry in std::fs::read_dir(folder.join(".fingerprint")).into_iter().flatten().flatten() {
+            if let Some((package, hash)) = entry.file_name().to_str().and_then(names::split_unit) {
+                look(package, hash, &entry.path());
+            }
+        }
+        for package in &own {
+            for entry in std::fs::read_dir(folder.join("build").join(package)).into_iter().flatten().flatten()
+            {
+                if let Some(hash) = entry.file_name().to_str().and_then(UnitHash::parse) {
+                    look(package, hash, &entry.path().join("fingerprint"));
+                }
+            }
+        }
+    }
+    all.sort_by_key(|unit| std::cmp::Reverse(unit.newest));
+    all
+}
+
+/// Tries what the tree suggests, and takes in what explains a part of it.
+pub(crate) fn more(
+    surveyed: &mut Surveyed,
+    workspace: &Workspace,
+    profiles: &[String],
+    request: &Request,
+    asker: &Asker<'_>,
+    report: &(dyn Fn(Progress<'_>) -> bool + Sync),
+) -> Result<(), SweepError> {
+    let mut tried: HashSet<CargoCommand> = HashSet::new();
+    for stage in [Stage::Selections, Stage::Variants, Stage::Features] {
+        let open = unexplained(surveyed, workspace, profiles);
+        if open.is_empty() {
+            return Ok(());
+        }
+        let commands: Vec<CargoCommand> = stage
+            .commands(surveyed, workspace, &open, asker)
+            .into_iter()
+            .filter(|command| tried.insert(command.clone()))
+            .take(TRIES_MAX)
+            .collect();
+        let answers = ask_all(&commands, workspace, asker, request.threads, report);
+        let mut missing: HashSet<(String, UnitHash)> =
+            open.iter().map(|unit| (unit.profile.clone(), unit.hash)).collect();
+        let there = Present::of(surveyed, workspace, profiles);
+        for (command, answer) in commands.into_iter().zip(answers) {
+            match answer {
+                Ok((named, asked)) => {
+                    if there.has_what_others_made(&named) && explains(&named, &mut missing) {
+                        surveyed.take(command, Origin::Detected, &named, asked, request);
+                    } else {
+                        surveyed.asked.push((command, asked));
+                    }
+                }
+                Err(error @ (SweepError::Stopped | SweepError::Start { .. })) => return Err(error),
+                // It was a guess.
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether one of the units is named; those that are, are explained.
+fn explains(named: &Named, missing: &mut HashSet<(String, UnitHash)>) -> bool {
+    let before = missing.len();
+    missing.retain(|(profile, hash)| {
+        named.profiles.get(profile).is_none_or(|names| !names.units.contains_key(hash))
+    });
+    missing.len() < before
+}
+
+/// The units of a tree, by name.
+struct Present {
+    units: HashSet<(String, UnitHash)>,
+    own: HashSet<String>,
+}
+
+impl Present {
+    fn of(surveyed: &Surveyed, workspace: &Workspace, profiles: &[String]) -> Self {
+        let names = |folder: &Path| -> Vec<(String, std::path::PathBuf)> {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
+        };
+        let mut units = HashSet::new();
+        for profile in profiles {
+            let folder = surveyed.target.join(profile);
+            for (name, _) in names(&folder.join(".fingerprint")) {
+                units.extend(names::split_unit(&name).map(|(_, hash)| (profile.clone(), hash)));
+            }
+            for (_, package) in names(&folder.join("build")) {
+                let hashes = names(&package).into_iter().filter_map(|(name, _)| UnitHash::parse(&name));
+                units.extend(hashes.map(|hash| (profile.clone(), hash)));
+            }
+        }
+        Self { units, own: workspace.members.iter().map(|member| member.name.clone()).collect() }
+    }
+
+    /// Whether every unit of a package that is not the workspace's own is there.
+    fn has_what_others_made(&self, named: &Named) -> bool {
+        named.profiles.iter().all(|(profile, names)| {
+            let others = names.units.iter().filter(|(_, unit)| !self.own.contains(&unit.package));
+            others.into_iter().all(|(hash, _)| self.units.contains(&(profile.clone(), *hash)))
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// One package, as `-p` selects it.
+    Selections,
+    /// Flags and compilers.
+    Variants,
+    /// Features.
+    Features,
+}
+
+impl Stage {
+    fn commands(
+        self,
+        surveyed: &Surveyed,
+        workspace: &Workspace,
+        open: &[Unexplained],
+        asker: &Asker<'_>,
+    ) -> Vec<CargoCommand> {
+        match self {
+            Self::Selections => selections(workspace, open),
+            Self::Variants => variants(surveyed, workspace, open, asker),
+            Self::Features => features(open),
+        }
+    }
+}
+
+const SHAPES: &[(&str, &[&str])] = &[
+    ("build", &[]),
+    ("test", &[]),
+    ("check", &["--all-targets"]),
+    ("check", &[]),
+    ("clippy", &["--all-targets"]),
+    ("build", &["--all-targets"]),
+];
+
+fn shaped(profile: &str, selection: &[&str], is_documentation: bool) -> Vec<CargoCommand> {
+    let base = profile_args(profile);
+    let one = |verb: &str, more: &[&str]| {
+        let mut args: Vec<&str> = base.iter().map(String::as_str).collect();
+        args.extend(selection);
+        args.extend(more);
+        CargoCommand::new(verb, &args)
+    };
+    if is_documentation {
+        return vec![one("doc", &[])];
+    }
+    SHAPES.iter().map(|(verb, more)| one(verb, more)).collect()
+}
+
+fn selections(workspace: &Workspace, open: &[Unexplained]) -> Vec<CargoCommand> {
+    let mut commands = Vec::new();
+    for unit in open {
+        if workspace.members.len() > 1 {
+            commands.extend(shaped(&unit.profile, &["-p", &unit.package], unit.is_documentation));
+        }
+        commands.extend(shaped(&unit.profile, &["--all-features"], unit.is_documentation));
+    }
+    dedup(commands)
+}
+
+fn features(open: &[Unexplained]) -> Vec<CargoCommand> {
+    let mut commands = Vec::new();
+    for unit in open {
+        let names: BTreeSet<String> = unit.fingerprint.feature_names().into_iter().collect();
+        let list = names.into_iter().collect::<Vec<_>>().join(",");
+        let mut selection = vec!["-p", unit.package.as_str(), "--no-default-features"];
+        if !list.is_empty() {
+            selection.extend(["--features", list.as_str()]);
+        }
+        commands.extend(shaped(&unit.profile, &selection, unit.is_documentation));
+    }
+    dedup(commands)
+}
+
+/// What everybody types, with the flags and the compilers that the tree shows.
+fn variants(
+    surveyed: &Surveyed,
+    workspace: &Workspace,
+    open: &[Unexplained],
+    asker: &Asker<'_>,
+) -> Vec<CargoCommand> {
+    let mut commands = Vec::new();
+    let mut seen: Vec<(&str, &[String])> = Vec::new();
+    for unit in open.iter().filter(|unit| !unit.fingerprint.rustflags.is_empty()) {
+        let variant = (unit.profile.as_str(), unit.fingerprint.rustflags.as_slice());
+        if seen.len() >= VARIANTS_MAX || seen.contains(&variant) {
+            continue;
+        }
+        seen.push(variant);
+        let (name, joint) = match variant.1.iter().any(|flag| flag.contains(char::is_whitespace)) {
+            true => ("CARGO_ENCODED_RUSTFLAGS", "\u{1f}"),
+            false => ("RUSTFLAGS", " "),
+        };
+        for mut command in usual(workspace, variant.0, &surveyed.target) {
+            command.env.push((name.to_owned(), variant.1.join(joint)));
+            commands.push(command);
+        }
+    }
+    let live_compilers: HashSet<u64> = surveyed
+        .live
+        .profiles
+        .values()
+        .flat_map(|live| live.units.values())
+        .filter_map(|(unit, _)| unit.rustc)
+        .collect();
+    let strangers: BTreeSet<&str> = open
+        .iter()
+        .filter(|unit| !live_compilers.contains(&unit.fingerprint.rustc))
+        .map(|unit| unit.profile.as_str())
+        .collect();
+    if !strangers.is_empty() {
+        for toolchain in asker.installed(&workspace.root).into_iter().take(VARIANTS_MAX) {
+            for profile in &strangers {
+                for mut command in usual(workspace, profile, &surveyed.target) {
+                    command.toolchain = Some(toolchain.clone());
+                    commands.push(command);
+                }
+            }
+        }
+    }
+    dedup(commands)
+}
+
+fn dedup(commands: Vec<CargoCommand>) -> Vec<CargoCommand> {
+    let mut seen = HashSet::new();
+    commands.into_iter().filter(|command| seen.insert(command.clone())).collect()
+}

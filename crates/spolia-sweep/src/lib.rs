@@ -1,0 +1,23 @@
+//! Keeps target directories small: finds them, learns from Cargo what is live, plans, removes. Never a live file.
+//!
+//! `paths → Found → Live → Scan → SweepPlan → Applied`. What is live comes from the build graph, never from the
+//! time of an access: [`skeleton`] says how Cargo is asked without compiling anything.
+
+pub mod apply;
+pub mod cargo;
+pub mod command;
+pub mod detect;
+pub mod error;
+pub mod find;
+pub mod incremental;
+pub mod live;
+pub mod names;
+pub mod plan;
+pub mod scan;
+pub mod skeleton;
+pub mod survey;
+
+pub use command::CargoCommand;
+pub use error::SweepError;
+pub use live::{Configuration, Live, Named, Origin};
+pub use plan::{Policy, SweepPlan, Why};
