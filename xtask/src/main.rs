@@ -10,6 +10,7 @@
     reason = "it starts programs and reads the environment, that is its work"
 )]
 
+mod conformance;
 mod demo;
 mod docs;
 mod fuzz;
@@ -29,6 +30,8 @@ cargo xtask TASK
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
+  conformance  what compiler caches give against what the compiler gives now: [--tool T] [--compiler C]
+               [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
   bench        the task-cache benchmark beside its peers (long)
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
+        Some("conformance") => conformance::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
         Some("bench") => run::root().and_then(|root| {

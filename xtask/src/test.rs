@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{docs, packages, perf, tidy};
+use crate::{conformance, docs, packages, perf, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
@@ -41,6 +41,8 @@ fn lint() -> Done {
 
 fn tests() -> Done {
     run::cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    // The rows of one compiler: `cargo xtask conformance` has all of them, beside the peers.
+    conformance::run(&["--tool", "spolia", "--compiler", "gcc"].map(str::to_owned))?;
     perf::reference()
 }
 
@@ -61,6 +63,9 @@ fn install() -> Done {
         (&["script"], &["bsdutils"]),
         (&["strace"], &["strace"]),
         (&["python3"], &["python3"]),
+        (&["bsdtar"], &["libarchive-tools"]),
+        (&["unzip"], &["unzip"]),
+        (&["xz", "zstd"], &["xz-utils", "zstd"]),
     ];
     for (programs, packages) in needed {
         if !packages::ensure(programs, packages)? {

@@ -27,10 +27,15 @@ use crate::direct::{Kept, KeptOutput, Manifest, Raw, Seen};
 use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, Place, ReplayError, Share};
 use crate::tally::{self, Record};
+use crate::trail::Trail;
 use crate::{Env, Room, Site, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 1;
+/// A store of this size is looked at by a collection after a miss, bytes: what `cache gc` leaves by itself.
+const STORE_BYTES_MAX: u64 = 20_000_000_000;
+/// Seconds between two collections that misses start.
+const COLLECT_PAUSE_S: u64 = 600;
 /// What stands for the root's path in output that is kept.
 const ROOT_MARK: &[u8] = b"\0spolia-root\0";
 
@@ -68,6 +73,8 @@ pub struct Options {
     pub force: bool,
     /// Whether hard links may stand in for copies, also of what tools rewrite.
     pub hard_links: bool,
+    /// This program, which a miss starts as `cache gc` when the store has become too big; never, where `None`.
+    pub collector: Option<PathBuf>,
     /// Names the session the call belongs to.
     pub session: String,
     /// The clock when the call began, µs since 1970.
@@ -179,7 +186,7 @@ pub fn run(
     options: &Options,
     print: &mut dyn FnMut(Stream, &[u8]),
 ) -> End {
-    let mut walk = Walk { call, options, print, record: Record::default(), key: None };
+    let mut walk = Walk { call, options, print, record: Record::default(), key: None, expected: None };
     walk.record.compiler =
         Path::new(&call.name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     walk.record.session.clone_from(&options.session);
@@ -206,6 +213,8 @@ struct Walk<'w> {
     print: &'w mut dyn FnMut(Stream, &[u8]),
     record: Record,
     key: Option<ActionKey>,
+    /// What a hit would have put back, where it is compiled again and compared.
+    expected: Option<Kept>,
 }
 
 impl Walk<'_> {
@@ -251,9 +260,7 @@ impl Walk<'_> {
             Err(outcome) => return self.plain(None, &outcome),
         };
         let mut writer = HashWriter::new();
-        writer.field("cc", Value::Number(KEY_VERSION));
-        writer.field("folder", Value::Bytes(&site.written_cwd()));
-        if let Err(outcome) = invocation.write_key(&room, call, &mut writer) {
+        if let Err(outcome) = write_whole_key(&room, call, invocation.as_mut(), &mut writer) {
             return self.plain(Some(&room), &outcome);
         }
         let key = writer.finish();
@@ -269,12 +276,22 @@ impl Walk<'_> {
             return self.plain(Some(&room), &outcome);
         }
         let (lock, waited) = claim::take(&room, &key);
+        self.record.waited_in_vain = waited && lock.is_none();
         if waited {
             manifest = read_manifest(&room, key);
             match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
                 Ok(code) => return code,
                 Err(again) => miss = again,
             }
+        }
+        let trail = Trail::of(&room, call, invocation.as_mut());
+        if miss == Miss::NeverSeen
+            && let Some(changed) = trail.as_ref().and_then(|trail| trail.changed(&room))
+        {
+            miss = Miss::KeyChanged(changed);
+        }
+        if let Some(trail) = trail {
+            trail.write(&room);
         }
         let end = self.compile(&room, invocation.as_mut(), key, miss);
         drop(lock);
@@ -291,7 +308,8 @@ impl Walk<'_> {
             return Err(Miss::Forced);
         }
         let kept = manifest.ok_or(Miss::NeverSeen)?.find(room, self.call.env)?;
-        if self.options.verify {
+        if self.options.verify && room.store.is_writable() {
+            self.expected = Some(kept.clone());
             return Err(Miss::Forced);
         }
         match self.replay(room, invocation, kept) {
@@ -391,6 +409,7 @@ impl Walk<'_> {
             Err(why) => return not_stored(why),
         };
         self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
+        self.compare(&outputs);
         let kept = Kept { outputs, log: Raw(pack_log(room, &ran.ended.log)), cost: ran.ended.cost };
         // Read again: another call may have added a set since.
         let mut manifest = read_manifest(room, key).unwrap_or_default();
@@ -401,7 +420,44 @@ impl Walk<'_> {
         }
         // The count is refreshed by the next collection if this is lost.
         let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
+        self.collect_if_big(room);
         Outcome::Miss { reason, not_stored: None }
+    }
+
+    /// Only ever after a miss: a hit does no upkeep. A store whose size is not known is counted by a collection.
+    fn collect_if_big(&self, room: &Room) {
+        let Some(collector) = &self.options.collector else { return };
+        let now_s = i64::try_from(self.options.now_us / 1_000_000).unwrap_or(i64::MAX);
+        let began = rustix::fs::stat(room.store.base().join("gc")).map(|stat| stat.st_mtime);
+        let recent = began.is_ok_and(|began| now_s.abs_diff(began) < COLLECT_PAUSE_S);
+        let small = spolia_store::size::read(&room.store).is_some_and(|size| size.bytes() < STORE_BYTES_MAX);
+        if recent || small {
+            return;
+        }
+        let args = ["cache", "gc", "--quiet"].map(OsString::from);
+        let store = room.store.dir().as_os_str().to_owned();
+        let env = [("SPOLIA_CACHE_DIR".into(), Some(store))];
+        let program =
+            Program { path: collector, arg0: collector.as_os_str(), args: &args, env: &env, folder: None };
+        // The next miss tries again.
+        let _not_started = program.leave_running();
+    }
+
+    /// Says where a hit that was compiled again would have given something else.
+    fn compare(&mut self, found: &[KeptOutput]) {
+        let Some(expected) = self.expected.take() else { return };
+        let source = self.record.source.clone().unwrap_or_default();
+        let mut same = true;
+        for output in &expected.outputs {
+            let again = found.iter().find(|again| again.name == output.name);
+            if again.is_none_or(|again| again.digest != output.digest) {
+                same = false;
+                let line =
+                    format!("spolia: verify: output `{}` of `{source}` is not what was kept\n", output.name);
+                (self.print)(Stream::Stderr, line.as_bytes());
+            }
+        }
+        self.record.verified = Some(same);
     }
 
     fn keep_outputs(
@@ -434,6 +490,18 @@ impl Walk<'_> {
         seen.bound |= embeds_folder(room, &invocation.places());
         Ok(outputs)
     }
+}
+
+/// All that is in a fast key, in order.
+pub(crate) fn write_whole_key(
+    room: &Room,
+    call: &Call<'_>,
+    invocation: &mut dyn Invocation,
+    writer: &mut dyn KeyWriter,
+) -> Result<(), Outcome> {
+    writer.field("cc", Value::Number(KEY_VERSION));
+    writer.field("folder", Value::Bytes(&room.site.written_cwd()));
+    invocation.write_key(room, call, writer)
 }
 
 fn failed() -> Outcome {

@@ -20,8 +20,11 @@ pub mod outcome;
 pub mod replay;
 pub mod room;
 pub mod rustc;
+pub mod setup;
 pub mod site;
+pub mod summary;
 pub mod tally;
+mod trail;
 
 pub use call::{Call, Compiler, End, Invocation, Launch, NotKept, Options, Ran, Watch, run};
 pub use env::Env;

@@ -38,6 +38,8 @@ pub enum Outcome {
 pub enum Miss {
     /// This source was never compiled with these arguments by this compiler.
     NeverSeen,
+    /// The source was compiled here before, with something else: the first thing that differs.
+    KeyChanged(String),
     /// A file that was read has other content.
     InputChanged(String),
     /// A file that was read is gone.
@@ -61,6 +63,7 @@ impl Miss {
     pub fn name(&self) -> &'static str {
         match self {
             Self::NeverSeen => "never-seen",
+            Self::KeyChanged(_) => "key-changed",
             Self::InputChanged(_) => "input-changed",
             Self::InputGone(_) => "input-gone",
             Self::Appeared(_) => "appeared",
@@ -76,7 +79,8 @@ impl Miss {
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::NeverSeen | Self::Forced => None,
-            Self::InputChanged(what)
+            Self::KeyChanged(what)
+            | Self::InputChanged(what)
             | Self::InputGone(what)
             | Self::Appeared(what)
             | Self::ListingChanged(what)
@@ -91,6 +95,7 @@ impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NeverSeen => f.write_str("this source with these arguments was never compiled"),
+            Self::KeyChanged(what) => f.write_str(what),
             Self::InputChanged(what) => write!(f, "`{what}` changed"),
             Self::InputGone(what) => write!(f, "`{what}` is gone"),
             Self::Appeared(what) => write!(f, "`{what}`, which was looked for and not there, now exists"),

@@ -58,9 +58,20 @@ pub struct Record {
     pub compile_wall_us: Option<u64>,
     /// Bytes of the outputs that were put back or kept.
     pub bytes: Option<u64>,
+    /// Whether it waited for an identical compile longer than it may.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waited_in_vain: bool,
+    /// For a hit that was compiled again: whether that gave the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
     /// The fast key, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Record {

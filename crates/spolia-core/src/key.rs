@@ -163,6 +163,11 @@ pub struct ExplainWriter {
 }
 
 impl ExplainWriter {
+    /// The lines.
+    pub fn into_explanation(self) -> Explanation {
+        self.explanation
+    }
+
     fn line(&mut self, name: &str, value: String) {
         let group = self.groups.join(".");
         self.explanation.lines.push(Line { group, name: name.to_owned(), value });

@@ -112,14 +112,6 @@ pub enum DistError {
         /// What it said.
         source: std::io::Error,
     },
-    /// A compressor failed.
-    #[error("cannot compress `{archive}`")]
-    Compress {
-        /// The archive.
-        archive: String,
-        /// What it said.
-        source: std::io::Error,
-    },
     /// The tree is not what its commit says.
     #[error("the tree has changes that are in no commit: {}", dirty_words(.paths))]
     Dirty {
@@ -139,6 +131,40 @@ pub enum DistError {
     Epoch {
         /// What it is.
         found: String,
+    },
+    /// A source of what ships is not there.
+    #[error("the source of `{what}`, which {step} was made from, cannot be bundled: {why}")]
+    SourceGone {
+        /// Which step.
+        step: StepId,
+        /// Which source.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A step that fetches and does not say what.
+    #[error("{step} uses the network and declares no source, so what ships is not known to be complete")]
+    Undeclared {
+        /// Which.
+        step: StepId,
+    },
+    /// Two sources of one name that are not the same bytes.
+    #[error("the steps `{steps}` have different sources called `{path}`")]
+    TwoSources {
+        /// Its path in the bundle.
+        path: RelPath,
+        /// Which.
+        steps: String,
+    },
+    /// A key or a signature.
+    #[error("cannot {verb} `{path}`: {why}")]
+    Signature {
+        /// What was tried.
+        verb: &'static str,
+        /// The key or signature.
+        path: PathBuf,
+        /// Why not.
+        why: String,
     },
     /// Stopped from outside.
     #[error("stopped")]
@@ -162,6 +188,12 @@ impl DistError {
             }
             Self::Name { .. } => "`${platform.os}` and `${platform.arch}` are parts of a platform's name",
             Self::SameName { .. } => "`${platform.suffix}` in `archive` tells platforms apart",
+            Self::Undeclared { .. } => {
+                "give it a `source`, or name it in `fetched`, `rust` or `go` of `sources` in `[dist.NAME]`"
+            }
+            Self::SourceGone { .. } => {
+                "`cargo fetch --locked` or `go mod download` fetch what their lock files name"
+            }
             _ => return Vec::new(),
         };
         vec![hint.to_owned()]

@@ -9,14 +9,20 @@
 //! time that is written, the version of the form. No clock, environment, umask, owner or order of a folder is.
 
 pub mod archive;
+pub mod check;
 pub mod checksums;
 pub mod error;
 pub mod facts;
 pub mod manifest;
+pub mod oci;
 pub mod pack;
 pub mod plan;
+pub mod provenance;
 pub mod record;
 pub mod release;
+pub mod sbom;
+pub mod signature;
+pub mod sources;
 pub mod text;
 
 pub use error::DistError;

@@ -42,6 +42,10 @@ pub struct Built {
     pub tools: BTreeMap<String, String>,
     /// The identity of the system's folders, where they are in its key.
     pub system: Option<String>,
+    /// What it fetches, where it declares that.
+    pub source: Option<spolia_build::manifest::Source>,
+    /// Whether it reaches the network.
+    pub network: bool,
 }
 
 /// What stands at one path of an archive.
@@ -320,7 +324,7 @@ fn put(members: &mut BTreeMap<RelPath, Member>, member: Member, archive: &str) -
 }
 
 /// Every folder on the way is listed: an archive that lists them all unpacks to the same modes everywhere.
-fn with_parents(mut members: BTreeMap<RelPath, Member>) -> BTreeMap<RelPath, Member> {
+pub(crate) fn with_parents(mut members: BTreeMap<RelPath, Member>) -> BTreeMap<RelPath, Member> {
     let mut missing: BTreeMap<RelPath, Member> = BTreeMap::new();
     for path in members.keys() {
         let mut above = path.parent();

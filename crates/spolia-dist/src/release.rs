@@ -23,15 +23,24 @@ use crate::archive::Written;
 use crate::checksums;
 use crate::error::DistError;
 use crate::facts::Facts;
-use crate::manifest::{Checksum, Dist};
+use crate::manifest::{Checksum, Dist, Sbom};
+use crate::oci::Layout;
 use crate::pack::{Packing, pack};
 use crate::plan::{Built, PlatformPlan, check_name};
+use crate::provenance;
 use crate::record::{self, MANIFEST, MANIFEST_BESIDE, RUN, SUMS};
+use crate::sbom::Bill;
+use crate::sources::{self, Item};
 
 /// Changes when the same plan gives other bytes.
 const FORM: u64 = 1;
 /// How the folder that files are put together in begins its name.
 const STAGE: &str = ".spolia-dist-";
+
+/// The name of the statement of a release called `dist`.
+pub fn provenance_name(dist: &str) -> String {
+    format!("{dist}.intoto.json")
+}
 
 /// All that decides a release.
 pub struct Release<'r> {
@@ -45,6 +54,8 @@ pub struct Release<'r> {
     pub built: &'r BTreeMap<StepId, Built>,
     /// Spolia's version.
     pub spolia: &'r str,
+    /// The third-party sources of all that ships, where they are asked for.
+    pub sources: &'r [Item],
 }
 
 /// One file of a release.
@@ -60,9 +71,22 @@ pub struct Made {
 
 impl Keyed for Release<'_> {
     fn write(&self, writer: &mut dyn KeyWriter) {
-        let Self { dist, facts, plans, built: _, spolia } = self;
-        let Dist { name, to: _, platforms: _, bodies: _, version: _, level, checksums, legacy, any_machine } =
-            dist;
+        let Self { dist, facts, plans, built: _, spolia, sources: items } = self;
+        let Dist {
+            name,
+            to: _,
+            platforms: _,
+            bodies: _,
+            version: _,
+            level,
+            checksums,
+            legacy,
+            any_machine,
+            sources,
+            sboms,
+            provenance,
+            oci,
+        } = dist;
         writer.open("dist");
         writer.field("form", Value::Number(FORM));
         writer.field("name", Value::Bytes(name.as_bytes()));
@@ -74,6 +98,21 @@ impl Keyed for Release<'_> {
         }
         writer.field("legacy-manifest", Value::Flag(legacy.manifest));
         writer.field("legacy-md5", Value::Bytes(legacy.md5.as_deref().unwrap_or_default().as_bytes()));
+        if let Some(sources) = sources {
+            writer.field("sources", Value::Bytes(self.text(&sources.archive).as_bytes()));
+            writer.field("sources-md5", Value::Bytes(sources.md5.as_deref().unwrap_or_default().as_bytes()));
+        }
+        writer.field("source-items", Value::Bytes(&sources::index(items)));
+        for sbom in sboms {
+            writer.field("sbom", Value::Bytes(sbom.name().as_bytes()));
+        }
+        writer.field("provenance", Value::Flag(*provenance));
+        if let Some(oci) = oci {
+            writer.field("oci", Value::Bytes(self.text(&oci.archive).as_bytes()));
+            for word in &oci.entrypoint {
+                writer.field("entrypoint", Value::Bytes(word.as_bytes()));
+            }
+        }
         writer.field("facts", Value::Bytes(&record::to_json(facts)));
         writer.open("archives");
         for plan in *plans {
@@ -108,32 +147,68 @@ impl<'r> Release<'r> {
         seen.into_iter().filter_map(|id| self.built.get(id)).collect()
     }
 
+    /// A name of a file of the whole release: without a platform.
+    fn text(&self, text: &str) -> String {
+        let mut vars = BTreeMap::from([
+            ("name".to_owned(), self.dist.name.clone()),
+            ("commit".to_owned(), self.facts.short_commit()),
+        ]);
+        vars.extend(self.facts.version.clone().map(|version| ("version".to_owned(), version)));
+        // What has no value stays, and is then no name.
+        crate::text::expand(text, &vars).unwrap_or_else(|_| text.to_owned())
+    }
+
     /// The names of all files but [`RUN`], in the order in which they are made.
     ///
     /// # Errors
     /// Two of one name, or one that cannot be a name.
     pub fn names(&self) -> Result<Vec<String>, DistError> {
+        let Dist { name: dist, legacy, sources, sboms, provenance, oci, checksums, .. } = self.dist;
         let mut names: Vec<String> = self.plans.iter().map(|plan| plan.archive.clone()).collect();
-        if self.dist.legacy.manifest {
-            names.push(MANIFEST_BESIDE.to_owned());
-        }
+        names.extend(sources.as_ref().map(|sources| self.text(&sources.archive)));
+        names.extend(oci.as_ref().map(|oci| self.text(&oci.archive)));
+        names.extend(legacy.manifest.then(|| MANIFEST_BESIDE.to_owned()));
         names.push(MANIFEST.to_owned());
+        names.extend(sboms.iter().map(|sbom| sbom.file(dist)));
+        names.extend(provenance.then(|| provenance_name(dist)));
         let main = names.clone();
         for name in &main {
-            names.extend(self.dist.checksums.iter().map(|sum| format!("{name}.{}", sum.name())));
+            names.extend(checksums.iter().map(|sum| format!("{name}.{}", sum.name())));
         }
-        if let Some(ending) = &self.dist.legacy.md5 {
-            names.extend(self.plans.iter().map(|plan| format!("{}{ending}", plan.archive)));
-        }
+        names.extend(self.old_sums().into_iter().map(|(_, name)| name));
         names.push(SUMS.to_owned());
-        let mut seen = BTreeSet::from([RUN.to_owned()]);
+        let mut seen = BTreeSet::from([RUN.to_owned(), crate::signature::SIGNATURE.to_owned()]);
         for name in &names {
             check_name(name)?;
+            if name.contains("${") {
+                let why = "a placeholder in it has no value";
+                return Err(DistError::Name { name: name.clone(), why });
+            }
             if !seen.insert(name.clone()) {
                 return Err(DistError::SameName { name: name.clone() });
             }
         }
         Ok(names)
+    }
+
+    /// File → the file with its md5 under an old name.
+    fn old_sums(&self) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        if let Some(ending) = &self.dist.legacy.md5 {
+            let pair = |plan: &PlatformPlan| (plan.archive.clone(), format!("{}{ending}", plan.archive));
+            pairs.extend(self.plans.iter().map(pair));
+        }
+        if let Some(sources) = &self.dist.sources
+            && let Some(ending) = &sources.md5
+        {
+            let archive = self.text(&sources.archive);
+            let own = format!("{archive}{ending}");
+            // `checksums` writes the very same file.
+            if ending != ".md5" || !self.dist.checksums.contains(&Checksum::Md5) {
+                pairs.push((archive, own));
+            }
+        }
+        pairs
     }
 
     /// Writes every file into the folder `stage`.
@@ -142,6 +217,7 @@ impl<'r> Release<'r> {
     /// See [`DistError`].
     pub fn make(&self, stage: &Path, how: &Packing<'_>) -> Result<Vec<Made>, DistError> {
         self.names()?;
+        let Dist { name: dist, legacy, sboms, .. } = self.dist;
         let wanted = self.sums();
         let mut archives: Vec<Written> = Vec::new();
         for plan in self.plans {
@@ -152,12 +228,33 @@ impl<'r> Release<'r> {
             desk.files.push((plan.archive.clone(), written.sums.clone()));
         }
         let pairs: Vec<_> = self.plans.iter().zip(&archives).collect();
-        let full = record::record(&self.dist.name, self.facts, self.spolia, &pairs, &self.steps());
-        if self.dist.legacy.manifest {
+        self.bundle(&mut desk, how)?;
+        if let Some(conf) = &self.dist.oci {
+            let layout = Layout { dist: self.dist, conf, facts: self.facts, stage };
+            let plan = layout.plan(&self.text(&conf.archive), &pairs, how)?;
+            let written = pack(self.dist, &plan, self.facts.epoch, &wanted, stage, how)?;
+            desk.files.push((plan.archive, written.sums));
+        }
+        let full = record::record(dist, self.facts, self.spolia, &pairs, &self.steps());
+        if legacy.manifest {
             desk.write(MANIFEST_BESIDE, &record::to_json(&full))?;
             desk.write(MANIFEST, &record::to_json(&record::OldForm::new(self.facts)))?;
         } else {
             desk.write(MANIFEST, &record::to_json(&full))?;
+        }
+        let bill = Bill { record: &full, sources: self.sources, facts: self.facts, key: self.key().0 };
+        for sbom in sboms {
+            let value = match sbom {
+                Sbom::CycloneDx => bill.cyclonedx(),
+                Sbom::Spdx => bill.spdx(),
+            };
+            desk.write(&sbom.file(dist), &record::to_json(&value))?;
+        }
+        if self.dist.provenance {
+            let subjects: Vec<(String, String)> =
+                desk.files.iter().map(|(name, sums)| (name.clone(), sums.sha256.to_hex())).collect();
+            let statement = provenance::statement(&full, self.sources, &subjects);
+            desk.write(&provenance_name(dist), &record::to_json(&statement))?;
         }
         let main = desk.files.clone();
         for (name, sums) in &main {
@@ -165,10 +262,9 @@ impl<'r> Release<'r> {
                 desk.write_sum(name, &format!("{name}.{}", sum.name()), sums, *sum)?;
             }
         }
-        if let Some(ending) = &self.dist.legacy.md5 {
-            for (plan, written) in self.plans.iter().zip(&archives) {
-                let name = format!("{}{ending}", plan.archive);
-                desk.write_sum(&plan.archive, &name, &written.sums, Checksum::Md5)?;
+        for (of, name) in self.old_sums() {
+            if let Some((_, sums)) = main.iter().find(|(name, _)| *name == of) {
+                desk.write_sum(&of, &name, sums, Checksum::Md5)?;
             }
         }
         desk.write_list(&main)?;
@@ -177,11 +273,26 @@ impl<'r> Release<'r> {
         Ok(desk.files.into_iter().map(made).collect())
     }
 
+    /// The archive of sources.
+    fn bundle(&self, desk: &mut Desk<'_>, how: &Packing<'_>) -> Result<(), DistError> {
+        let Some(conf) = &self.dist.sources else { return Ok(()) };
+        let index = sources::index(self.sources);
+        let index_at = desk.stage.join(".index");
+        std::fs::write(&index_at, &index).map_err(|source| DistError::io("write", &index_at, source))?;
+        let plan = sources::plan(&self.text(&conf.archive), self.sources, &index, index_at)?;
+        let written = pack(self.dist, &plan, self.facts.epoch, desk.wanted, desk.stage, how)?;
+        sources::check(self.sources, &plan, &written.members)?;
+        desk.files.push((plan.archive, written.sums));
+        Ok(())
+    }
+
     /// Every sum that is written somewhere.
     fn sums(&self) -> Vec<Checksum> {
         let mut wanted = self.dist.checksums.clone();
         wanted.push(Checksum::Sha256);
-        wanted.extend(self.dist.legacy.md5.as_ref().map(|_| Checksum::Md5));
+        if !self.old_sums().is_empty() {
+            wanted.push(Checksum::Md5);
+        }
         wanted.sort();
         wanted.dedup();
         wanted

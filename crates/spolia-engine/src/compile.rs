@@ -48,6 +48,16 @@ impl Program<'_> {
         self.command().exec()
     }
 
+    /// Starts it on its own, with nothing to read or to write to, and does not wait for it.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn leave_running(&self) -> std::io::Result<()> {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.spawn().map(drop)
+    }
+
     /// Runs it to its end with nothing to read, and gives what it printed on both streams. For short questions
     /// to a compiler.
     ///

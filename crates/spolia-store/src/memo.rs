@@ -32,6 +32,8 @@ const BUCKETS: u64 = 1 << 16;
 const WAYS: usize = 4;
 const RECORD_BYTES: usize = 88;
 const BUCKET_BYTES: usize = WAYS * RECORD_BYTES;
+/// The longest word that a scan may look for, bytes.
+const WORD_BYTES_MAX: usize = 64;
 /// The mark of a file that its maker vouches for.
 const VOUCHED: u64 = 1 << 63;
 /// How often a file that changes while it is read is read again.
@@ -184,9 +186,14 @@ impl StatMemo {
             let (digest, size, marks) = if content::read_small(&file, &mut content)? {
                 (Digest::blake3(&content), content.len() as u64, scan(&content))
             } else {
-                // Longer than any source: hashed piece by piece, and the scan sees the pieces.
-                let mut marks = 0;
-                let (digest, size) = hash::file_seen(&file, &mut |piece| marks |= scan(piece))?;
+                // Longer than most sources: piece by piece. A word may lie across two of them.
+                let (mut marks, mut pieces) = (0, Vec::new());
+                let (digest, size) = hash::file_seen(&file, &mut |piece| {
+                    let kept = pieces.len().saturating_sub(WORD_BYTES_MAX);
+                    pieces.drain(..kept);
+                    pieces.extend_from_slice(piece);
+                    marks |= scan(&pieces);
+                })?;
                 (digest, size, marks)
             };
             let after = StatKey::of(&rustix::fs::fstat(&file)?);

@@ -73,6 +73,7 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     Run(RunArgs),
     Cc(CcArgs),
+    Stats(StatsArgs),
     Dist(DistArgs),
     Cache(CacheArgs),
     Sweep(Box<SweepArgs>),
@@ -121,8 +122,11 @@ pub(crate) struct BuildArgs {
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct WhyArgs {
     /// The step
-    #[arg(value_name = "STEP")]
-    pub(crate) step: String,
+    #[arg(value_name = "STEP", required_unless_present = "last_compile")]
+    pub(crate) step: Option<String>,
+    /// Say it of the last compiler call, or of the last one whose source ends with this
+    #[arg(long, value_name = "SOURCE", num_args = 0..=1, default_missing_value = "", conflicts_with = "step")]
+    pub(crate) last_compile: Option<String>,
     #[command(flatten)]
     pub(crate) how: How,
 }
@@ -192,12 +196,43 @@ pub(crate) struct RunArgs {
 /// A compile whose arguments, sources, headers and compiler were seen before is answered from the store: outputs,
 /// dependency files and everything it printed. Whatever fails in the cache, the compiler runs. Variables:
 /// SPOLIA_CACHE_DIR names the store, SPOLIA_ROOT the project's root, SPOLIA_DISABLE=1 turns the cache off,
-/// SPOLIA_RECACHE=1 compiles even where the result is known, SPOLIA_REMAP=0 leaves embedded paths as they are.
+/// SPOLIA_RECACHE=1 compiles even where the result is known, SPOLIA_REMAP=0 leaves embedded paths as they are,
+/// SPOLIA_VERIFY=1 (or a share such as 0.05) compiles hits again and says where they differ.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct CcArgs {
+    /// Make links of the names of the C and C++ compilers in PATH; put the folder first in PATH to use them
+    #[arg(long, value_name = "DIR", conflicts_with = "setup")]
+    pub(crate) install_links: Option<PathBuf>,
+    /// Write the lines that cargo needs into .cargo/config.toml here, or print those of another build system
+    #[arg(long, value_name = "SYSTEM", num_args = 0..=1, default_missing_value = "cargo", require_equals = true)]
+    pub(crate) setup: Option<BuildSystem>,
     /// The compiler and its arguments
-    #[arg(value_name = "COMPILER", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMPILER", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["install_links", "setup"])]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What can be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuildSystem {
+    Cargo,
+    Cmake,
+    Meson,
+    Autotools,
+}
+
+/// Say what the compiler cache did: hits, misses, why not, bytes and seconds saved
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct StatsArgs {
+    /// Only of this time, such as `12h` or `7d` [default: all that is kept]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// Only of the last build session: the calls since the last pause of a minute
+    #[arg(long)]
+    pub(crate) session: bool,
+    /// Forget everything that was counted; the cache itself stays
+    #[arg(long, conflicts_with_all = ["since", "session"])]
+    pub(crate) zero: bool,
 }
 
 /// Pack what steps give and files of the tree into archives that are the same bytes everywhere
@@ -224,6 +259,15 @@ pub(crate) struct DistArgs {
     /// Run the steps and pack even where nothing changed
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Sign `SHA256SUMS` with this secret key of minisign; its password is in SPOLIA_SIGN_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// Check a release instead: sums, archives, manifest, statement, signature; exit code 4 for problems
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "dry_run", "no_cache", "output", "sign_key"])]
+    pub(crate) check: Option<PathBuf>,
+    /// Whose signature a checked release must have: a public key of minisign, or a file with one
+    #[arg(long, value_name = "KEY", requires = "check")]
+    pub(crate) public_key: Option<String>,
 }
 
 /// Look at the store, check it, and make it smaller

@@ -62,6 +62,17 @@ impl Reader<'_> {
                 self.file(found, &mut seen)?;
             }
         }
+        // GCC's compiled headers do not tell whether a macro in them asks for the time.
+        let compiled = |found: &observe::Found| found.path.extension().is_some_and(|ending| ending == "gch");
+        if observed.read.iter().any(|found| compiled(found) && !is_written(&found.path))
+            && self.call.env.some("SOURCE_DATE_EPOCH").is_none()
+            && places
+                .iter()
+                .any(|place| std::fs::read(&place.path).is_ok_and(|object| marks::holds_time(&object)))
+        {
+            let argument = Some("a compiled header, and something like a time in the result".to_owned());
+            return Err(NotKept::Never(NotCacheable::TimeMacro, argument));
+        }
         for path in observed.executed.keys() {
             if self.matters(path) {
                 let digest = self.room.digest(path).map_err(|_| unreadable(path))?.1;
@@ -107,8 +118,9 @@ impl Reader<'_> {
             return Err(NotKept::Now(format!("`{}` changed while the compiler ran", path.display())));
         }
         let settled_clock = self.call.env.some("SOURCE_DATE_EPOCH").is_some();
-        let compiled_header = path.extension().is_some_and(|ending| ending == "gch" || ending == "pch");
+        let compiled_header = path.extension().is_some_and(|ending| ending == "gch");
         if !compiled_header
+            && marked & marks::BINARY == 0
             && (marked & marks::TIMESTAMP != 0 || (marked & marks::TIME != 0 && !settled_clock))
         {
             return Err(NotKept::Never(NotCacheable::TimeMacro, Some(path.display().to_string())));

@@ -3,6 +3,11 @@
 //! | format | a block is | with |
 //! |---|---|---|
 //! | gzip | 256 KiB of one deflate stream, told the 32 KiB before it, ended by a sync flush | flate2 over zlib-rs |
+//! | zstd | 2 MiB, a frame of its own with its length and checksum | zstd |
+//! | xz | 2 MiB, a stream of its own with CRC-64 | liblzma |
+//!
+//! Readers of zstd and xz go on with the next frame or stream (RFC 8878 §3.1, xz-file-format §2). A compressor of
+//! either takes much memory, so that there are at most as many at once as fit into [`MEMORY`].
 
 use std::io::{self, Write};
 
@@ -20,6 +25,16 @@ pub enum Codec {
         /// 0 to 9.
         level: u32,
     },
+    /// RFC 8878.
+    Zstd {
+        /// 1 to 22.
+        level: u32,
+    },
+    /// The format of xz.
+    Xz {
+        /// 0 to 9.
+        level: u32,
+    },
 }
 
 /// Compresses one block after another.
@@ -30,6 +45,10 @@ pub(super) trait Worker {
 
 /// Bytes of a gzip block.
 const GZIP_BLOCK: usize = 256 << 10;
+/// Bytes of a zstd or xz block.
+const LARGE_BLOCK: usize = 2 << 20;
+/// What the compressors of zstd and xz may take together, bytes.
+const MEMORY: usize = 44 << 20;
 /// How far deflate looks back.
 const WINDOW: usize = 32 << 10;
 /// No flags, no time, no hint of the level, no system.
@@ -54,6 +73,61 @@ pub(super) fn run<R>(
             // RFC 1952: the length modulo 2^32.
             into.write_all(&(length as u32).to_le_bytes())?;
             Ok(given)
+        }
+        Codec::Zstd { level } => {
+            let make = || {
+                let mut compressor = zstd::bulk::Compressor::new(i32::try_from(level).unwrap_or(0))?;
+                compressor.include_checksum(true)?;
+                Ok(Box::new(Zstd(compressor)) as Box<dyn Worker>)
+            };
+            // Measured: the tables of the levels, for blocks of this size.
+            let each = match level {
+                0..=6 => 6 << 20,
+                7..=12 => 20 << 20,
+                _ => 40 << 20,
+            };
+            Blocks::run(LARGE, fitting(threads, each), into, &make, body).map(|(given, ..)| given)
+        }
+        Codec::Xz { level } => {
+            let make = || Ok(Box::new(Xz(level)) as Box<dyn Worker>);
+            // liblzma: up to 11.5 times the dictionary.
+            Blocks::run(LARGE, fitting(threads, 22 << 20), into, &make, body).map(|(given, ..)| given)
+        }
+    }
+}
+
+const LARGE: Shape = Shape { block: LARGE_BLOCK, before: 0 };
+
+fn fitting(threads: usize, each_bytes: usize) -> usize {
+    threads.min(MEMORY / each_bytes).max(1)
+}
+
+struct Zstd(zstd::bulk::Compressor<'static>);
+
+impl Worker for Zstd {
+    fn compress(&mut self, job: Job) -> io::Result<Done> {
+        let out = self.0.compress(&job.bytes)?;
+        Ok(Done::new(job, out, None))
+    }
+}
+
+struct Xz(u32);
+
+impl Worker for Xz {
+    fn compress(&mut self, job: Job) -> io::Result<Done> {
+        use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
+        let mut options = LzmaOptions::new_preset(self.0)?;
+        options.dict_size(LARGE_BLOCK as u32);
+        let mut filters = Filters::new();
+        filters.lzma2(&options);
+        let mut stream = Stream::new_stream_encoder(&filters, Check::Crc64)?;
+        let mut out = Vec::with_capacity(job.bytes.len() / 2 + 1024);
+        loop {
+            let read = usize::try_from(stream.total_in()).unwrap_or(usize::MAX).min(job.bytes.len());
+            if stream.process_vec(&job.bytes[read..], &mut out, Action::Finish)? == Status::StreamEnd {
+                return Ok(Done::new(job, out, None));
+            }
+            out.reserve(job.bytes.len() / 4 + 1024);
         }
     }
 }
@@ -135,6 +209,27 @@ mod tests {
             // Not the reader that goes on with a next member.
             flate2::read::GzDecoder::new(&one[..]).read_to_end(&mut back).unwrap();
             assert!(back == bytes, "{length} at {level}");
+        }
+    }
+
+    #[test]
+    fn zstd_and_xz_are_read_by_others_and_threads_do_not_change_them() {
+        for length in [0, 1, LARGE_BLOCK, 2 * LARGE_BLOCK + 5] {
+            let bytes = text(length);
+            for codec in [Codec::Zstd { level: 3 }, Codec::Xz { level: 1 }] {
+                let one = pack(codec, 1, &bytes, 100_000);
+                assert!(pack(codec, 4, &bytes, 77_777) == one, "{codec:?} {length}");
+                let mut back = Vec::new();
+                match codec {
+                    Codec::Zstd { .. } => {
+                        zstd::stream::read::Decoder::new(&one[..]).unwrap().read_to_end(&mut back).unwrap()
+                    }
+                    _ => {
+                        liblzma::read::XzDecoder::new_multi_decoder(&one[..]).read_to_end(&mut back).unwrap()
+                    }
+                };
+                assert!(back == bytes, "{codec:?} {length}");
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod blocks;
 mod codec;
 mod source;
 mod tape;
+mod zipped;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -30,12 +31,26 @@ pub enum Format {
     Tar,
     /// tar in gzip.
     TarGz,
+    /// tar in zstd.
+    TarZst,
+    /// tar in xz.
+    TarXz,
+    /// zip with deflate.
+    Zip,
 }
 
 impl Format {
     /// Endings of names, the usual one of each format first.
-    pub const ENDINGS: [(&'static str, Self); 3] =
-        [(".tar.gz", Self::TarGz), (".tgz", Self::TarGz), (".tar", Self::Tar)];
+    pub const ENDINGS: [(&'static str, Self); 8] = [
+        (".tar.gz", Self::TarGz),
+        (".tgz", Self::TarGz),
+        (".tar.zst", Self::TarZst),
+        (".tzst", Self::TarZst),
+        (".tar.xz", Self::TarXz),
+        (".txz", Self::TarXz),
+        (".zip", Self::Zip),
+        (".tar", Self::Tar),
+    ];
 
     /// The format of a file of this name.
     pub fn of_name(name: &str) -> Option<Self> {
@@ -51,7 +66,8 @@ impl Format {
     pub fn level_max(self) -> u32 {
         match self {
             Self::Tar => 0,
-            Self::TarGz => 9,
+            Self::TarGz | Self::TarXz | Self::Zip => 9,
+            Self::TarZst => 22,
         }
     }
 
@@ -61,13 +77,16 @@ impl Format {
     /// Why not, in words.
     pub fn fits(self, member: &Member) -> Result<(), String> {
         match self {
-            Self::Tar | Self::TarGz => tape::fits(member),
+            Self::Tar | Self::TarGz | Self::TarZst | Self::TarXz => tape::fits(member),
+            Self::Zip => zipped::fits(member),
         }
     }
 
     fn codec(self, level: Option<u32>) -> Codec {
         match self {
-            Self::Tar => Codec::Plain,
+            Self::Tar | Self::Zip => Codec::Plain,
+            Self::TarZst => Codec::Zstd { level: level.unwrap_or(6) },
+            Self::TarXz => Codec::Xz { level: level.unwrap_or(6) },
             Self::TarGz => Codec::Gzip { level: level.unwrap_or(6) },
         }
     }
@@ -125,6 +144,13 @@ pub fn write(
             Err(source) => DistError::io("write", path, source),
         }
     };
+    if options.format == Format::Zip {
+        let members = zipped::write(members, file, options).map_err(failed)?;
+        // The writer goes back to fill in sizes, so that the sums are of what lies on the disk.
+        let mut again = File::open(path).map_err(failed)?;
+        let sums = crate::checksums::of(&mut again, options.sums).map_err(failed)?;
+        return Ok(Written { sums, members, tar_sha256: None });
+    }
     let (members, tar_sha256) = codec::run(&codec, options.threads, &mut into, |tar| {
         let mut tar = Summing::new(tar, &[]);
         let members = tape::write(members, &mut tar, options)?;

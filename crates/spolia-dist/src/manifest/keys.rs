@@ -55,6 +55,27 @@ fn legacy() -> Value {
     table(LEGACY)
 }
 
+fn sources() -> Value {
+    let mut schema = table(SOURCES);
+    schema["required"] = json!(["archive"]);
+    schema
+}
+
+fn rust() -> Value {
+    json!({ "type": "object", "additionalProperties": { "oneOf": [text(), table(RUST)] } })
+}
+
+fn sboms() -> Value {
+    let names: Vec<&str> = super::Sbom::ALL.iter().map(|sbom| sbom.name()).collect();
+    json!({ "type": "array", "items": { "enum": names } })
+}
+
+fn oci() -> Value {
+    let mut schema = table(OCI);
+    schema["required"] = json!(["archive"]);
+    json!({ "oneOf": [text(), schema] })
+}
+
 /// `[dist.NAME]`.
 pub(super) const DIST: &[Key] = &[
     ARCHIVE,
@@ -75,6 +96,14 @@ pub(super) const DIST: &[Key] = &[
         "Sums written to a file of their own beside each file, besides `SHA256SUMS`.",
     ),
     key("legacy", legacy, "Forms that older consumers expect."),
+    key("sources", sources, "One archive with the third-party sources of all that ships, and an index."),
+    key(
+        "sbom",
+        sboms,
+        "Bills of material: `cyclonedx` writes `NAME.cdx.json`, `spdx` writes `NAME.spdx.json`.",
+    ),
+    key("provenance", flag, "Whether `NAME.intoto.json` says what the files were made from."),
+    key("oci", oci, "An OCI image layout of the same files, as one tar."),
     key("any-machine", flag, "Whether programs in it may be for another processor."),
 ];
 
@@ -112,6 +141,28 @@ pub(super) const LEGACY: &[Key] = &[
         "`manifest.json` has the four fields version, date, time, commit; the full one is `manifest.v1.json`.",
     ),
     key("md5", text, "Ending of a file beside each archive with a line of `md5sum`, such as `.md5.txt`."),
+];
+
+/// `sources`.
+pub(super) const SOURCES: &[Key] = &[
+    key("archive", text, "The archive's name, with `${version}` and `${commit}`; its ending is the format."),
+    key("md5", text, "Ending of a file beside it with a line of `md5sum`, such as `.md5`."),
+    key("fetched", texts, "Steps whose outputs are sources as they were fetched: from pip, npm, apt."),
+    key("rust", rust, "Steps that build a Rust package = its Cargo.toml: the crates it links are bundled."),
+    key("go", texts, "Steps that build Go programs: the modules they were linked from are bundled."),
+];
+
+/// `oci`.
+pub(super) const OCI: &[Key] = &[
+    key("archive", text, "The layout's name, with `${version}` and `${commit}`; it ends in `.tar`."),
+    key("entrypoint", texts, "The program an image runs, and its arguments."),
+];
+
+/// A value of `rust`.
+pub(super) const RUST: &[Key] = &[
+    key("manifest", text, "The Cargo.toml, relative to this file."),
+    key("package", text, "The package's name, in a workspace."),
+    key("features", texts, "Features besides the default ones."),
 ];
 
 /// The names in a table.

@@ -29,6 +29,14 @@ pub struct Dist {
     pub legacy: Legacy,
     /// Whether programs may be for another machine than the platform's.
     pub any_machine: bool,
+    /// The bundle of third-party sources, where one is asked for.
+    pub sources: Option<SourcesConf>,
+    /// Which bills of material are written.
+    pub sboms: Vec<Sbom>,
+    /// Whether an in-toto statement is written.
+    pub provenance: bool,
+    /// Images of the same files, where they are asked for.
+    pub oci: Option<OciConf>,
 }
 
 /// What one archive is made of. Texts may hold `${…}`.
@@ -115,4 +123,69 @@ pub struct Legacy {
     pub manifest: bool,
     /// Ending of a file beside each archive with a line of `md5sum`: `.md5.txt`.
     pub md5: Option<String>,
+}
+
+/// `sources = {…}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourcesConf {
+    /// The archive's name; may hold `${version}` and `${commit}`.
+    pub archive: String,
+    /// Ending of a file beside it with a line of `md5sum`: `.md5`.
+    pub md5: Option<String>,
+    /// Steps whose outputs are what they fetched.
+    pub fetched: Vec<String>,
+    /// Steps that build a Rust package, and which.
+    pub rust: BTreeMap<String, RustPackage>,
+    /// Steps that build Go programs.
+    pub go: Vec<String>,
+}
+
+/// A package that a step builds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RustPackage {
+    /// Its Cargo.toml.
+    pub manifest: RelPath,
+    /// Its name, in a workspace.
+    pub package: Option<String>,
+    /// Features besides the default ones.
+    pub features: Vec<String>,
+}
+
+/// A kind of bill of material.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sbom {
+    /// CycloneDX 1.5, `NAME.cdx.json`.
+    CycloneDx,
+    /// SPDX 2.3, `NAME.spdx.json`.
+    Spdx,
+}
+
+impl Sbom {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::CycloneDx, Self::Spdx];
+
+    /// As in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CycloneDx => "cyclonedx",
+            Self::Spdx => "spdx",
+        }
+    }
+
+    /// The file of a release called `dist`.
+    pub fn file(self, dist: &str) -> String {
+        match self {
+            Self::CycloneDx => format!("{dist}.cdx.json"),
+            Self::Spdx => format!("{dist}.spdx.json"),
+        }
+    }
+}
+
+/// `oci = …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OciConf {
+    /// The layout's archive, a tar; may hold `${version}` and `${commit}`.
+    pub archive: String,
+    /// What an image runs.
+    pub entrypoint: Vec<String>,
 }

@@ -11,7 +11,10 @@ use spolia_core::glob::{PatternError, PatternList};
 use spolia_core::{Diagnostic, Platform, RelPath};
 
 use super::keys::{self, names};
-use super::model::{Body, Checksum, DEFAULT_TO, Dist, FileRule, Legacy, Pick, Version};
+use super::model::{
+    Body, Checksum, DEFAULT_TO, Dist, FileRule, Legacy, OciConf, Pick, RustPackage, Sbom, SourcesConf,
+    Version,
+};
 use crate::archive::Format;
 use crate::text;
 
@@ -112,6 +115,10 @@ impl Reader<'_, '_> {
         let level = table.take_int("level", 0..=22, self.problems);
         let checksums = self.checksums(&mut table);
         let legacy = self.legacy(&mut table);
+        let sources = self.sources(&mut table);
+        let sboms = self.sboms(&mut table);
+        let provenance = table.take_bool("provenance", self.problems).is_some_and(|flag| flag.value);
+        let oci = self.oci(&mut table);
         let any_machine = table.take_bool("any-machine", self.problems).is_some_and(|flag| flag.value);
         table.finish(format!("`[dist.{}]`", self.name), &names(keys::DIST), self.problems);
         layer.files.extend(licences);
@@ -126,6 +133,10 @@ impl Reader<'_, '_> {
             checksums,
             legacy,
             any_machine,
+            sources,
+            sboms,
+            provenance,
+            oci,
         })
     }
 
@@ -407,6 +418,124 @@ impl Reader<'_, '_> {
         }
         inner.finish("`legacy`", &names(keys::LEGACY), self.problems);
         Legacy { manifest, md5: md5.map(|md5| md5.value.into_owned()) }
+    }
+
+    fn sources(&mut self, table: &mut Table<'_>) -> Option<SourcesConf> {
+        let mut inner = table.take_table("sources", self.problems)?;
+        let span = inner.span;
+        let archive = inner.take_str("archive", self.problems);
+        if archive.is_none() {
+            self.wrong(span, "`sources` does not say what its `archive` is called".to_owned());
+        }
+        if let Some(archive) = &archive
+            && Format::of_name(&archive.value).is_none()
+        {
+            self.wrong(archive.span, format!("the ending of `{}` is no kind of archive", archive.value));
+        }
+        let md5 = inner.take_str("md5", self.problems);
+        let fetched = self.step_list(&mut inner, "fetched");
+        let go = self.step_list(&mut inner, "go");
+        let mut rust = BTreeMap::new();
+        if let Some(packages) = inner.take_table("rust", self.problems) {
+            for Entry { key, value } in packages.into_entries() {
+                self.known_step(&key);
+                if let Some(package) = self.rust(&key, value) {
+                    rust.insert(key.value.into_owned(), package);
+                }
+            }
+        }
+        inner.finish("`sources`", &names(keys::SOURCES), self.problems);
+        let archive = archive?.value.into_owned();
+        Some(SourcesConf { archive, md5: md5.map(|md5| md5.value.into_owned()), fetched, rust, go })
+    }
+
+    fn sboms(&mut self, table: &mut Table<'_>) -> Vec<Sbom> {
+        let mut sboms = Vec::new();
+        for text in table.take_list("sbom", self.problems).map(|list| list.value).unwrap_or_default() {
+            match Sbom::ALL.into_iter().find(|sbom| sbom.name() == text.value) {
+                Some(sbom) => sboms.push(sbom),
+                None => {
+                    let names: Vec<&str> = Sbom::ALL.iter().map(|sbom| sbom.name()).collect();
+                    let message = format!("`{}` is no bill of material that Spolia writes", text.value);
+                    let problem = Problem::error(text.span, message).near(&text.value, names.iter().copied());
+                    self.problems.push(match problem.hints.is_empty() {
+                        true => problem.hint(format!("there is {}", and_list(&names))),
+                        false => problem,
+                    });
+                }
+            }
+        }
+        sboms.sort();
+        sboms.dedup();
+        sboms
+    }
+
+    fn oci(&mut self, table: &mut Table<'_>) -> Option<OciConf> {
+        let Entry { key, value } = table.take("oci")?;
+        let (archive, entrypoint) = match value.value {
+            Value::String(text) => (Spanned::new(text, value.span), Vec::new()),
+            Value::Table(mut inner) => {
+                let archive = inner.take_str("archive", self.problems);
+                let entrypoint = inner.take_list("entrypoint", self.problems);
+                inner.finish("`oci`", &names(keys::OCI), self.problems);
+                let Some(archive) = archive else {
+                    self.wrong(key.span, "`oci` does not say what its `archive` is called".to_owned());
+                    return None;
+                };
+                (archive, entrypoint.map(|list| list.value).unwrap_or_default())
+            }
+            _ => return expected("`oci`", "a string or a table", &value, self.problems),
+        };
+        if Format::of_name(&archive.value) != Some(Format::Tar) {
+            self.wrong(archive.span, format!("an image layout is a `.tar`, not `{}`", archive.value));
+        }
+        let entrypoint = entrypoint.into_iter().map(|text| text.value.into_owned()).collect();
+        Some(OciConf { archive: archive.value.into_owned(), entrypoint })
+    }
+
+    fn step_list(&mut self, table: &mut Table<'_>, key: &str) -> Vec<String> {
+        let list = table.take_list(key, self.problems).map(|list| list.value).unwrap_or_default();
+        list.iter().for_each(|text| self.known_step(text));
+        list.into_iter().map(|text| text.value.into_owned()).collect()
+    }
+
+    /// Says of a name that no step has it.
+    fn known_step(&mut self, text: &Text<'_>) {
+        let Some(manifest) = self.context.manifest else { return };
+        if manifest.step(&text.value).is_none() {
+            let problem = Problem::error(text.span, format!("step `{}` is not defined", text.value));
+            let names = manifest.steps.iter().map(|step| step.name.as_str());
+            self.problems.push(problem.near(&text.value, names));
+        }
+    }
+
+    fn rust(&mut self, key: &Text<'_>, value: Spanned<Value<'_>>) -> Option<RustPackage> {
+        let (manifest, package, features) = match value.value {
+            Value::String(text) => (Spanned::new(text, value.span), None, Vec::new()),
+            Value::Table(mut inner) => {
+                let manifest = inner.take_str("manifest", self.problems);
+                let package = inner.take_str("package", self.problems);
+                let features = inner.take_list("features", self.problems);
+                inner.finish(format!("`{}`", key.value), &names(keys::RUST), self.problems);
+                let Some(manifest) = manifest else {
+                    self.wrong(key.span, format!("`{}` does not say which `manifest` it builds", key.value));
+                    return None;
+                };
+                (manifest, package, features.map(|list| list.value).unwrap_or_default())
+            }
+            _ => return expected(format!("`{}`", key.value), "a string or a table", &value, self.problems),
+        };
+        match RelPath::new(manifest.value.as_bytes()) {
+            Ok(path) => Some(RustPackage {
+                manifest: path,
+                package: package.map(|text| text.value.into_owned()),
+                features: features.into_iter().map(|text| text.value.into_owned()).collect(),
+            }),
+            Err(error) => {
+                self.wrong(manifest.span, error.to_string());
+                None
+            }
+        }
     }
 
     fn bodies(

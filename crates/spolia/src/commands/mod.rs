@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod cc;
 mod collect;
 mod completions;
 mod dist;
@@ -12,6 +13,7 @@ mod look;
 mod perf;
 mod run;
 mod schema;
+mod stats;
 mod sweep;
 mod why;
 
@@ -30,12 +32,8 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Run(args) => {
             run::run(&args, settings, shell).map_err(|failure| failure.with_exit(Exit::NotRun))
         }
-        // With a compiler, `main` has taken the call before the command line was parsed.
-        Command::Cc(args) => Err(Failure::usage(format!(
-            "`{}` is no compiler",
-            args.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-        ))
-        .hint("write `spolia cc gcc ARGS…`; `spolia cc --help` says more")),
+        Command::Cc(args) => cc::run(&args, settings, shell),
+        Command::Stats(args) => stats::run(&args, settings, shell),
         Command::Dist(args) => dist::run(&args, settings, shell),
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),

@@ -26,12 +26,15 @@ const DIGEST_DIGITS: usize = 12;
 
 /// Runs it.
 pub(crate) fn run(args: &WhyArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
+    if let Some(source) = &args.last_compile {
+        return super::stats::last_compile(source, settings, shell);
+    }
+    let step = args.step.clone().unwrap_or_default();
     let project = Project::load(settings, shell, args.how.variant.as_deref())?;
-    let options =
-        spolia_build::Options { steps: vec![args.step.clone()], ..how_options(&args.how, settings) };
+    let options = spolia_build::Options { steps: vec![step.clone()], ..how_options(&args.how, settings) };
     look(&project, &options, settings, shell, |build, plan| {
         for (id, planned) in &plan.nodes {
-            if build.graph().node(*id).id.step != args.step {
+            if build.graph().node(*id).id.step != step {
                 continue;
             }
             let answer = Answer::new(build, plan, *id, planned);

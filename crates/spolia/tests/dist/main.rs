@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the binary, git and the readers of archives")]
 
 mod basics;
+mod hostile;
+mod release;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -108,6 +108,8 @@ pub(super) fn of_node(
         needs: node.needs.iter().map(|need| graph.node(*need).id.clone()).collect(),
         tools: tools.map(|line| (line.name.clone(), line.value.clone())).collect(),
         system: top("system").filter(|system| !system.is_empty()),
+        source: node.body.source.clone(),
+        network: node.body.network,
         id: node.id.clone(),
     }
 }

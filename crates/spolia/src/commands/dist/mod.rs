@@ -1,5 +1,6 @@
 //! `spolia dist`: `[dist.NAME]` → steps built → plan → files of a release. Joins the rooms; packs nothing itself.
 
+mod check;
 mod gather;
 mod show;
 
@@ -13,10 +14,12 @@ use spolia_core::event::StepId;
 use spolia_core::key::Keyed;
 use spolia_core::{Cost, Node, Platform, RelPath, Tree};
 use spolia_dist::facts::{self, Asker, Facts};
-use spolia_dist::manifest::{self, Context};
+use spolia_dist::manifest::{self, Context, SourcesConf};
 use spolia_dist::pack::Packing;
 use spolia_dist::plan::{self, Known};
 use spolia_dist::release::{self, Found, Made, Stage};
+use spolia_dist::signature;
+use spolia_dist::sources::{Item, Search};
 use spolia_dist::{Built, Dist, DistError, PlatformPlan, Release};
 use spolia_engine::Cancel;
 use spolia_store::{DigestCache, LocalStore};
@@ -32,6 +35,9 @@ use crate::shell::{Shell, Tone};
 
 /// Runs it.
 pub(crate) fn run(args: &DistArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
+    if let Some(path) = &args.check {
+        return check::run(path, args.public_key.as_deref(), settings, shell);
+    }
     let (project, all) = load(args, settings, shell)?;
     let chosen = choose(&all, args)?;
     let store = open_store(settings)?;
@@ -54,6 +60,7 @@ pub(crate) fn run(args: &DistArgs, settings: &Settings, shell: &Shell) -> Result
     if exit != Exit::Success {
         return Ok(exit);
     }
+    let key = args.sign_key.as_ref().map(|path| signing_key(path, settings)).transpose()?;
     let cancel = cancel_on_signals()?;
     let files = TreeFiles::new(&work, &all, &chosen)?;
     for (one, facts) in chosen.iter().zip(asked) {
@@ -62,9 +69,20 @@ pub(crate) fn run(args: &DistArgs, settings: &Settings, shell: &Shell) -> Result
             let _unwritten = digests.save();
             return Err(failure(&error));
         }
+        if let Some(key) = &key {
+            let signed =
+                signature::sign(&work.out(one), key, facts.epoch).map_err(|error| failure(&error))?;
+            let what = work.out(one).join(signature::SIGNATURE);
+            status(shell, if signed { "Signed" } else { "Fresh" }, &what.display().to_string());
+        }
     }
     let _unwritten = digests.save();
     Ok(Exit::Success)
+}
+
+fn signing_key(path: &Path, settings: &Settings) -> Result<signature::SecretKey, Failure> {
+    let password = settings.var("SPOLIA_SIGN_PASSWORD").map(|text| text.to_string_lossy().into_owned());
+    signature::secret_key(&settings.cwd.join(path), password).map_err(|error| failure(&error))
 }
 
 /// A table that is packed, for these platforms.
@@ -234,6 +252,22 @@ impl Work<'_> {
         one.platforms.iter().map(|platform| plan::plan(&known, platform)).collect()
     }
 
+    /// The third-party sources of a release, where something in it tells of them.
+    fn sources_of(&self, release: &Release<'_>, cancel: &Cancel) -> Result<Vec<Item>, DistError> {
+        let dist = release.dist;
+        if dist.sources.is_none() && dist.sboms.is_empty() && !dist.provenance {
+            return Ok(Vec::new());
+        }
+        let mut env = self.settings.toolchain_env();
+        for name in ["GOPATH", "GOMODCACHE"] {
+            env.extend(self.settings.var(name).map(|value| (name.to_owned(), value)));
+        }
+        let asker = Asker { search: &self.settings.search, home: &self.settings.home, env: &env, cancel };
+        let none = SourcesConf::default();
+        let conf = dist.sources.as_ref().unwrap_or(&none);
+        Search { conf, root: self.root(), asker: &asker }.collect(&release.steps(), release.plans)
+    }
+
     fn release(
         &self,
         one: &Chosen<'_>,
@@ -243,8 +277,16 @@ impl Work<'_> {
         cancel: &Cancel,
     ) -> Result<(), DistError> {
         let plans = self.plans(one, facts, built, files)?;
-        let release =
-            Release { dist: one.dist, facts, plans: &plans, built, spolia: env!("CARGO_PKG_VERSION") };
+        let mut release = Release {
+            dist: one.dist,
+            facts,
+            plans: &plans,
+            built,
+            spolia: env!("CARGO_PKG_VERSION"),
+            sources: &[],
+        };
+        let sources = self.sources_of(&release, cancel)?;
+        release.sources = &sources;
         let names = release.names()?;
         let out = self.out(one);
         if !self.args.no_cache {
@@ -308,10 +350,12 @@ fn made_of(tree: &Tree) -> Vec<Made> {
 pub(crate) fn failure(error: &DistError) -> Failure {
     let exit = match error {
         DistError::Cancelled => Exit::Interrupted,
-        DistError::Io { .. } | DistError::Asked { .. } => Exit::Environment,
-        DistError::Changed { .. } | DistError::Machine { .. } | DistError::Compress { .. } => {
-            Exit::StepFailed
-        }
+        DistError::Io { .. } | DistError::Asked { .. } | DistError::Signature { .. } => Exit::Environment,
+        DistError::Changed { .. }
+        | DistError::Machine { .. }
+        | DistError::SourceGone { .. }
+        | DistError::Undeclared { .. }
+        | DistError::TwoSources { .. } => Exit::StepFailed,
         _ => Exit::Usage,
     };
     let failure = Failure::from_error(exit, error);

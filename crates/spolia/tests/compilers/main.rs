@@ -1,0 +1,312 @@
+//! The real binary called as a C compiler, around the real gcc: what is replayed, what is said, and that nothing
+//! that is wrong with the cache costs a build. What gives right and wrong results is `cargo xtask conformance`.
+
+#![allow(clippy::disallowed_methods, reason = "a test starts programs")]
+
+mod budget;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+
+use spolia_testing::{Engine, TestEnv};
+
+const PROGRAM: &str = "#include \"v.h\"\nint v(void) { int unused; return V; }\n";
+
+fn env() -> TestEnv {
+    let env = TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host);
+    env.write("v.h", "#define V 1\n");
+    env.write("x.c", PROGRAM);
+    // Old enough to be believed.
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    env
+}
+
+fn gcc(env: &TestEnv, args: &[&str]) -> Output {
+    let all = ["cc", "gcc"].iter().chain(args);
+    env.command(all).output().expect("spolia starts")
+}
+
+fn compile(env: &TestEnv) -> Output {
+    let _not_there = std::fs::remove_file(env.path("x.o"));
+    let output = gcc(env, &["-Wall", "-MMD", "-c", "x.c", "-o", "x.o"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(env.has("x.o") && env.has("x.d"));
+    output
+}
+
+/// The last record of the tally.
+fn last(env: &TestEnv) -> serde_json::Value {
+    let output = env.command(["--json", "why", "--last-compile"]).output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn outcome(env: &TestEnv) -> String {
+    last(env)["outcome"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_second_compile_is_a_hit_with_the_same_files_and_words() {
+    let env = env();
+    let first = compile(&env);
+    assert_eq!(outcome(&env), "miss");
+    let (object, depfile) = (env.read("x.o"), env.read("x.d"));
+    env.remove("x.d");
+    let second = compile(&env);
+    assert_eq!(outcome(&env), "hit");
+    assert_eq!((env.read("x.o"), env.read("x.d")), (object, depfile));
+    assert_eq!(first.stderr, second.stderr);
+    assert!(String::from_utf8_lossy(&second.stderr).contains("unused variable"));
+    env.write("v.h", "#define V 2\n");
+    compile(&env);
+    let record = last(&env);
+    assert_eq!(
+        (record["outcome"].as_str(), record["reason"].as_str()),
+        (Some("miss"), Some("input-changed"))
+    );
+    assert!(record["detail"].as_str().unwrap().ends_with("v.h"));
+}
+
+#[test]
+fn a_miss_says_which_argument_differs() {
+    let env = env();
+    compile(&env);
+    gcc(&env, &["-O2", "-MMD", "-c", "x.c", "-o", "x.o"]);
+    let record = last(&env);
+    assert_eq!(record["reason"], "key-changed");
+    assert_eq!(record["detail"], "argument `-Wall` is now `-O2`");
+    let said = env.command(["why", "--last-compile", "x.c"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stdout).contains("argument `-Wall` is now `-O2`"));
+}
+
+#[test]
+fn another_checkout_hits_and_names_itself() {
+    let env = env();
+    for name in ["one", "two"] {
+        env.write(format!("{name}/.git/HEAD"), "");
+        env.write(format!("{name}/x.c"), "int v(void) { int unused; return 1; }\n");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    let call = |name: &str| {
+        let folder = env.path(name);
+        let source = folder.join("x.c").display().to_string();
+        let args = ["cc", "gcc", "-Wall", "-g", "-MD", "-c", &source, "-o", "x.o"];
+        let output = env.command(args).current_dir(&folder).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let first = call("one");
+    let second = call("two");
+    assert_eq!(outcome(&env), "hit");
+    let (one, two) = (env.path("one").display().to_string(), env.path("two").display().to_string());
+    assert!(first.contains(&one) && !second.contains(&one) && second.contains(&two), "{second}");
+    assert!(env.read_text("two/x.d").contains(&two) && !env.read_text("two/x.d").contains(&one));
+    let object = env.read("two/x.o");
+    assert!(
+        !object.windows(one.len()).any(|part| part == one.as_bytes()),
+        "the object names the other checkout"
+    );
+}
+
+#[test]
+fn links_of_the_compilers_names_lead_here() {
+    let env = env();
+    let output = env.command(["cc", "--install-links", "links"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(env.has("links/gcc"));
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", env.path("links").display());
+    for _ in 0..2 {
+        let mut call = Command::new(env.path("links/gcc"));
+        call.args(["-c", "x.c", "-o", "x.o"]).current_dir(env.root()).env_clear().env("PATH", &path);
+        call.env("SPOLIA_CACHE_DIR", env.store()).env("HOME", env.folder().join("home"));
+        assert!(call.output().unwrap().status.success());
+    }
+    assert_eq!(outcome(&env), "hit");
+    // A link step goes to the compiler as it is.
+    env.write("main.c", "int main(void) { return 0; }\n");
+    let mut link = Command::new(env.path("links/gcc"));
+    link.args(["main.c", "-o", "main"]).current_dir(env.root()).env_clear().env("PATH", &path);
+    link.env("SPOLIA_CACHE_DIR", env.store());
+    assert!(link.status().unwrap().success());
+    assert_eq!(last(&env)["reason"], "link");
+}
+
+#[test]
+fn a_failed_compile_is_shown_as_it_is_and_not_kept() {
+    let env = env();
+    env.write("bad.c", "int v = nothing;\n");
+    let mut bare = Command::new("/usr/bin/gcc");
+    let bare = bare.args(["-c", "bad.c"]).current_dir(env.root()).env_clear().env("PATH", "/usr/bin:/bin");
+    let bare = bare.output().unwrap();
+    for _ in 0..2 {
+        let output = gcc(&env, &["-c", "bad.c"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(last(&env)["reason"], "compile-failed");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("nothing"));
+        assert_eq!(output.stderr, bare.stderr);
+    }
+}
+
+#[test]
+fn whatever_is_wrong_with_the_store_the_compiler_runs() {
+    let mut env = env();
+    let works = |env: &TestEnv, what: &str| {
+        let _not_there = std::fs::remove_file(env.path("x.o"));
+        let output = gcc(env, &["-c", "x.c", "-o", "x.o"]);
+        assert!(
+            output.status.success() && env.has("x.o"),
+            "{what}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.stderr.is_empty(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    works(&env, "a first time");
+    // Read-only: what is there is used, nothing is added.
+    let modes = |mode| {
+        for folder in ["", "v1", "v1/tmp", "v1/result", "v1/blob", "v1/cc"] {
+            let path = env.store().join(folder);
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    modes(0o555);
+    works(&env, "a read-only store");
+    modes(0o755);
+    // A file where a folder should be.
+    std::fs::remove_dir_all(env.store()).unwrap();
+    std::fs::write(env.store(), "not a folder").unwrap();
+    works(&env, "a store that is a file");
+    // No place at all.
+    let mut call = env.command(["cc", "gcc", "-c", "x.c", "-o", "x.o"]);
+    call.env_remove("HOME").env_remove("SPOLIA_CACHE_DIR");
+    assert!(call.status().unwrap().success());
+    // Another version's store.
+    std::fs::remove_file(env.store()).unwrap();
+    std::fs::create_dir_all(env.store().join("v1")).unwrap();
+    std::fs::write(env.store().join("v1/format"), "spolia store 999\n").unwrap();
+    works(&env, "a store of another version");
+    env.set_var("SPOLIA_DISABLE", "1");
+    works(&env, "turned off");
+}
+
+#[test]
+fn every_byte_of_a_store_may_be_lost_or_flipped() {
+    let env = env();
+    compile(&env);
+    let right = env.read("x.o");
+    let files: Vec<_> = TestEnv::files_below(&env.store().join("v1"))
+        .into_iter()
+        .filter(|path| path.metadata().is_ok_and(|found| found.len() > 0))
+        .collect();
+    assert!(files.len() > 5);
+    for path in files {
+        let Ok(whole) = std::fs::read(&path) else { continue };
+        if whole.len() > 1 << 20 {
+            continue;
+        }
+        for damage in 0..2 {
+            let mut bytes = whole.clone();
+            match damage {
+                0 => bytes.truncate(whole.len() / 2),
+                _ => bytes[whole.len() / 2] ^= 0x55,
+            }
+            let _not_there = std::fs::remove_file(&path);
+            std::fs::write(&path, bytes).unwrap();
+            compile(&env);
+            assert_eq!(env.read("x.o"), right, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn verifying_says_where_a_hit_would_have_been_wrong() {
+    let mut env = env();
+    compile(&env);
+    env.set_var("SPOLIA_VERIFY", "1");
+    let output = compile(&env);
+    assert_eq!(last(&env)["verified"], true);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("verify"));
+    // A compiler that gives something else each time, which no cache can know.
+    env.write_program("bin/gcc", "#!/bin/sh\nexec /usr/bin/gcc -DV2=$(cat /proc/sys/kernel/random/uuid | tr -dc 0-9 | head -c 6 | sed s/^0*/1/) \"$@\"\n");
+    env.write("y.c", "int v = V2;\n");
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    env.unset_var("SPOLIA_VERIFY");
+    let program = env.path("bin/gcc").display().to_string();
+    let call = |env: &TestEnv| env.command(["cc", &program, "-c", "y.c", "-o", "y.o"]).output().unwrap();
+    assert!(call(&env).status.success());
+    env.set_var("SPOLIA_VERIFY", "1");
+    let output = call(&env);
+    assert!(output.status.success());
+    assert_eq!(last(&env)["verified"], false);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("verify: output `o` of `y.c`"));
+}
+
+#[test]
+fn identical_compiles_at_once_run_one() {
+    let env = env();
+    env.write_program(
+        "bin/gcc",
+        "#!/bin/sh\ncase \"$*\" in *x.c*) sleep 0.7;; esac\nexec /usr/bin/gcc \"$@\"\n",
+    );
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    let program = env.path("bin/gcc").display().to_string();
+    let start = |number: usize| {
+        let output = format!("x{number}.o");
+        let mut call = env.command(["cc", &program, "-c", "x.c", "-o", &output]);
+        call.stdout(Stdio::null()).stderr(Stdio::null());
+        call.spawn().unwrap()
+    };
+    let calls: Vec<_> = (0..3).map(start).collect();
+    for mut call in calls {
+        assert!(call.wait().unwrap().success());
+    }
+    let first = env.read("x0.o");
+    assert!((1..3).all(|number| env.read(format!("x{number}.o")) == first));
+    let output = env.command(["--json", "stats"]).output().unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((stats["all"]["misses"].as_u64(), stats["all"]["hits"].as_u64()), (Some(1), Some(2)));
+}
+
+#[test]
+fn statistics_are_counted_shown_and_forgotten() {
+    let env = env();
+    compile(&env);
+    compile(&env);
+    let output = env.command(["--json", "stats"]).output().unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((stats["all"]["hits"].as_u64(), stats["all"]["misses"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(stats["languages"]["c"]["hits"], 1);
+    assert!(stats["all"]["saved_cpu_us"].as_u64().is_some());
+    let text = env.command(["stats", "--since", "1h", "--session"]).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("hit rate") && text.contains("never-seen"), "{text}");
+    assert!(env.command(["stats", "--zero"]).status().unwrap().success());
+    let text = env.command(["stats"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "no compiler calls were counted\n");
+}
+
+#[test]
+fn setup_writes_for_cargo_and_prints_for_the_others() {
+    let env = env();
+    for _ in 0..2 {
+        assert!(env.command(["cc", "--setup"]).status().unwrap().success());
+        assert_eq!(env.read_text(".cargo/config.toml"), "[build]\nrustc-wrapper = \"spolia\"\n");
+    }
+    env.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"sccache\"\n");
+    let refused = env.command(["cc", "--setup"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    for (system, word) in [
+        ("cmake", "CMAKE_C_COMPILER_LAUNCHER"),
+        ("meson", "[binaries]"),
+        ("autotools", "CC=\"spolia cc gcc\""),
+    ] {
+        let output = env.command(["cc".to_owned(), format!("--setup={system}")]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains(word), "{system}");
+    }
+}
+
+#[test]
+fn a_compiler_that_is_not_there_is_127() {
+    let env = env();
+    let output = env.command(["cc", "no-such-target-gcc", "-c", "x.c"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(127));
+}

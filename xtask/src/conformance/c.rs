@@ -1,0 +1,380 @@
+//! The rows for C and C++.
+
+use crate::conformance::Row;
+use crate::conformance::bench::{Bench, Compiler, Verdict};
+use crate::run::Done;
+
+const X: &[&str] = &["-c", "x.c", "-o", "x.o"];
+const O: &[&str] = &["x.o"];
+
+fn all(_: &Compiler) -> bool {
+    true
+}
+
+fn gcc(compiler: &Compiler) -> bool {
+    compiler.is_gcc()
+}
+
+fn clang(compiler: &Compiler) -> bool {
+    !compiler.is_gcc()
+}
+
+const fn row(
+    name: &'static str,
+    with: fn(&Compiler) -> bool,
+    run: fn(&mut Bench<'_>) -> Done<Verdict>,
+) -> Row {
+    Row { name, with, cached: true, run }
+}
+
+const fn uncached(
+    name: &'static str,
+    with: fn(&Compiler) -> bool,
+    run: fn(&mut Bench<'_>) -> Done<Verdict>,
+) -> Row {
+    Row { name, with, cached: false, run }
+}
+
+/// Every row.
+pub(crate) const ROWS: &[Row] = &[
+    row("a header appears earlier on the -I path", all, |b| {
+        b.write("first/.keep", "");
+        b.write("second/h.h", "#define V 1\n");
+        b.write("x.c", "#include <h.h>\nint v = V;\n");
+        let args = ["-Ifirst", "-Isecond", "-c", "x.c", "-o", "x.o"];
+        b.after(&args, O, |b| b.write("first/h.h", "#define V 2\n"))
+    }),
+    row("a header appears beside the source", all, |b| {
+        b.write("inc/h.h", "#define V 1\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        b.after(&["-Iinc", "-c", "x.c", "-o", "x.o"], O, |b| b.write("h.h", "#define V 2\n"))
+    }),
+    row("an include folder that was not there appears", all, |b| {
+        b.write("second/h.h", "#define V 1\n");
+        b.write("x.c", "#include <h.h>\nint v = V;\n");
+        let args = ["-Ifirst", "-Isecond", "-c", "x.c", "-o", "x.o"];
+        b.after(&args, O, |b| b.write("first/h.h", "#define V 2\n"))
+    }),
+    row("a file that `__has_include` asks for appears", all, |b| {
+        b.write("x.c", "#if __has_include(\"maybe.h\")\nint v = 2;\n#else\nint v = 1;\n#endif\n");
+        b.after(X, O, |b| b.write("maybe.h", ""))
+    }),
+    row("a file that `__has_include` asks for goes", all, |b| {
+        b.write("maybe.h", "");
+        b.write("x.c", "#if __has_include(\"maybe.h\")\nint v = 2;\n#else\nint v = 1;\n#endif\n");
+        b.after(X, O, |b| std::fs::remove_file(b.cwd.join("maybe.h")).expect("our own file"))
+    }),
+    row("what assembler `.include` names changes", all, |b| {
+        b.write("part.inc", ".byte 1\n");
+        b.write("x.S", ".data\n.include \"part.inc\"\n");
+        b.after(&["-c", "x.S", "-o", "x.o"], O, |b| b.write("part.inc", ".byte 2\n"))
+    }),
+    row("what `.incbin` names changes", all, |b| {
+        b.write("data.bin", "one");
+        b.write("x.c", "__asm__(\".data\\n.incbin \\\"data.bin\\\"\\n\");\nint v;\n");
+        b.after(X, O, |b| b.write("data.bin", "two"))
+    }),
+    row("the compiler is replaced, same time and size", all, |b| {
+        let script = |b: &Bench<'_>, v: u32| format!("#!/bin/sh\nexec {} -DV={v} \"$@\"\n", b.compiler.name);
+        let name = b.compiler.name;
+        b.write_program(&format!("bin/{name}"), &script(b, 1));
+        b.write("x.c", "int v = V;\n");
+        b.program = b.cwd.join("bin").join(name).display().to_string();
+        b.after(X, O, |b| b.rewrite_keeping_times(&format!("bin/{name}"), &script(b, 2)))
+    }),
+    row("the assembler is swapped by -B", gcc, |b| {
+        b.write_program("tools/as", "#!/bin/sh\nexec as \"$@\"\n");
+        b.write("x.c", "int v = 1;\n");
+        b.after(&["-Btools", "-c", "x.c", "-o", "x.o"], O, |b| {
+            b.write_program("tools/as", "#!/bin/sh\nexec as --gen-debug \"$@\"\n");
+        })
+    }),
+    row("an assembler appears where -B looks first", gcc, |b| {
+        b.write("tools/.keep", "");
+        b.write("x.c", "int v = 1;\n");
+        b.after(&["-Btools", "-c", "x.c", "-o", "x.o"], O, |b| {
+            b.write_program("tools/as", "#!/bin/sh\nexec as --gen-debug \"$@\"\n");
+        })
+    }),
+    row("-gsplit-dwarf, other output folder", all, |b| {
+        b.write("x.c", "int v = 1;\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-g", "-gsplit-dwarf", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.dwo"])?;
+        b.compare(&["-g", "-gsplit-dwarf", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.dwo"])
+    }),
+    row("--coverage, other output folder", all, |b| {
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["--coverage", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.gcno"])?;
+        // A time stamp ties notes to their object: only whether both are there and agree can be compared.
+        b.settle();
+        let found = b.call(true, &["--coverage", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.gcno"])?;
+        let notes = found.files["b/x.gcno"].clone();
+        let object = found.files["b/x.o"].clone().unwrap_or_default();
+        let names_b = object.windows(8).any(|part| part == b"b/x.gcda");
+        Ok(Verdict::of(match notes {
+            None => Some("`b/x.gcno` is missing".to_owned()),
+            Some(_) if !names_b => Some("the object writes its counts elsewhere".to_owned()),
+            Some(_) => None,
+        }))
+    }),
+    row("-MD without -MF, other -o", all, |b| {
+        b.write("h.h", "");
+        b.write("x.c", "#include \"h.h\"\nint v;\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-MD", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.d"])?;
+        b.compare(&["-MD", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.d"])
+    }),
+    row("depfiles of every form", all, |b| {
+        b.write("a b$.h", "");
+        b.write("h.h", "#include <stddef.h>\n");
+        b.write("x.c", "#include \"a b$.h\"\n#include \"h.h\"\nint v;\n");
+        for form in [
+            &["-MMD"][..],
+            &["-MD", "-MP"],
+            &["-MD", "-MF", "deps.d"],
+            &["-MMD", "-MF", "deps.d", "-MT", "other target"],
+            &["-MD", "-MF", "deps.d", "-MQ", "a$b c"],
+            &["-Wp,-MD,deps.d"],
+            &["-Wp,-MMD,deps.d", "-MT", "t"],
+        ] {
+            let args: Vec<&str> = form.iter().copied().chain(["-c", "x.c", "-o", "x.o"]).collect();
+            b.warm(&args, &["x.o", "x.d", "deps.d"])?;
+            let verdict = b.compare(&args, &["x.o", "x.d", "deps.d"])?;
+            if let Some(what) = verdict.differs {
+                return Ok(Verdict::of(Some(format!("{}: {what}", form.join(" ")))));
+            }
+        }
+        Ok(Verdict::of(None))
+    }),
+    row("SOURCE_DATE_EPOCH changes, `__DATE__`", all, |b| {
+        b.write("x.c", "const char *d = __DATE__;\n");
+        b.set("SOURCE_DATE_EPOCH", "1000000000");
+        b.after(X, O, |b| b.set("SOURCE_DATE_EPOCH", "1100000000"))
+    }),
+    uncached("the clock moves on, `__TIME__`", all, |b| {
+        b.write("x.c", "const char *t = __TIME__;\n");
+        b.warm(X, O)?;
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        for _ in 0..3 {
+            // Both within one second, or it is tried again.
+            let found = b.call(true, X, O)?;
+            let right = b.call(false, X, O)?;
+            if found.differs(&right).is_none() {
+                return Ok(Verdict::of(None));
+            }
+        }
+        Ok(Verdict::of(Some("`x.o` differs".to_owned())))
+    }),
+    row("the file of -specs= changes", gcc, |b| {
+        b.write("my.specs", "*cpp:\n-DV=1\n");
+        b.write("x.c", "int v = V;\n");
+        b.after(&["-specs=my.specs", "-c", "x.c", "-o", "x.o"], O, |b| b.write("my.specs", "*cpp:\n-DV=2\n"))
+    }),
+    row("a response file changes", all, |b| {
+        b.write("args.rsp", "-DV=1 -c x.c\n");
+        b.write("x.c", "int v = V;\n");
+        b.after(&["@args.rsp", "-o", "x.o"], O, |b| b.write("args.rsp", "-DV=2 -c x.c\n"))
+    }),
+    row("two checkouts, a header differs", all, |b| {
+        b.write("h.h", "#define V 1\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        b.warm(X, O)?;
+        b.cwd = b.beside("other");
+        b.write("h.h", "#define V 2\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        b.compare(X, O)
+    }),
+    row("two checkouts, debug information", all, |b| {
+        b.write(".git/HEAD", "");
+        b.write("x.c", "int v(void) { return 1; }\n");
+        let args = ["-g", "-c", "x.c", "-o", "x.o"];
+        b.set("SPOLIA_REMAP", "1");
+        b.warm(&args, O)?;
+        let first = b.cwd.display().to_string();
+        b.cwd = b.beside("other");
+        b.write(".git/HEAD", "");
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.settle();
+        let found = b.call(true, &args, O)?.files["x.o"].clone().unwrap_or_default();
+        let names_first = found.windows(first.len()).any(|part| part == first.as_bytes());
+        Ok(Verdict::of(names_first.then(|| "it names the other checkout".to_owned())))
+    }),
+    row("two checkouts, `__FILE__` of an absolute path", all, |b| {
+        b.write("x.c", "const char *f = __FILE__;\n");
+        let source = b.cwd.join("x.c").display().to_string();
+        b.warm(&["-c", &source, "-o", "x.o"], O)?;
+        b.cwd = b.beside("other");
+        b.write("x.c", "const char *f = __FILE__;\n");
+        let source = b.cwd.join("x.c").display().to_string();
+        b.compare(&["-c", &source, "-o", "x.o"], O)
+    }),
+    row("two checkouts, warnings name files", all, |b| {
+        let text = "int v(void) { int unused; return 1; }\n";
+        b.write("x.c", text);
+        let source = b.cwd.join("x.c").display().to_string();
+        b.warm(&["-Wall", "-c", &source, "-o", "x.o"], O)?;
+        b.cwd = b.beside("other");
+        b.write("x.c", text);
+        let source = b.cwd.join("x.c").display().to_string();
+        b.compare(&["-Wall", "-c", &source, "-o", "x.o"], O)
+    }),
+    row("a profile changes (gcda)", gcc, |b| {
+        b.write("x.c", "int v(int a) { if (a) return 1; return 2; }\n");
+        b.write("main.c", "int v(int);\nint main(int c, char **a) { int s = 0; for (int i = 0; i < 1000; i++) s += v(c > 1); return s & 1; }\n");
+        let train = |b: &mut Bench<'_>, word: &[&str]| {
+            let calls = [
+                &["-O2", "-fprofile-generate", "-c", "x.c", "-o", "x.o"][..],
+                &["-O2", "-fprofile-generate", "x.o", "main.c", "-o", "train"],
+            ];
+            for args in calls {
+                b.call(false, args, &[]).expect("the compiler runs");
+            }
+            let _not_there = std::fs::remove_file(b.cwd.join("x.gcda"));
+            let mut run = std::process::Command::new(b.cwd.join("train"));
+            run.args(word).current_dir(&b.cwd).output().expect("it runs");
+        };
+        train(b, &[]);
+        let args = ["-O2", "-fprofile-use", "-Wno-missing-profile", "-c", "x.c", "-o", "x.o"];
+        b.after(&args, O, |b| train(b, &["more"]))
+    }),
+    row("a precompiled header changes", all, |b| {
+        let (header, use_it): (&[&str], &[&str]) = if b.compiler.is_gcc() {
+            (&["-x", "c-header", "p.h", "-o", "p.h.gch"], &["-include", "p.h", "-c", "x.c", "-o", "x.o"])
+        } else {
+            (&["-x", "c-header", "p.h", "-o", "p.pch"], &["-include-pch", "p.pch", "-c", "x.c", "-o", "x.o"])
+        };
+        b.write("p.h", "#define V 1\n");
+        b.write("x.c", "int v = V;\n");
+        b.call(false, header, &[])?;
+        b.after(use_it, O, |b| {
+            b.write("p.h", "#define V 2\n");
+            b.call(false, header, &[]).expect("the compiler runs");
+        })
+    }),
+    row("a precompiled header is compiled again", all, |b| {
+        b.write("in.h", "#define V 1\n");
+        b.write("p.h", "#include \"in.h\"\n");
+        b.write("x.c", "#include \"p.h\"\nint v = V;\n");
+        let header = ["-x", "c-header", "p.h", "-o", "p.h.gch"];
+        b.warm(&header, &["p.h.gch"])?;
+        b.write("in.h", "#define V 2\n");
+        b.settle();
+        b.call(true, &header, &["p.h.gch"])?;
+        let use_it = if b.compiler.is_gcc() {
+            X.to_vec()
+        } else {
+            vec!["-include-pch", "p.h.gch", "-c", "x.c", "-o", "x.o"]
+        };
+        let found = b.call(false, &use_it, O)?;
+        b.call(false, &header, &["p.h.gch"])?;
+        let right = b.call(false, &use_it, O)?;
+        Ok(Verdict::of(found.differs(&right)))
+    }),
+    row("a compiled header appears beside its header", gcc, |b| {
+        b.write("p.h", "#define V 1\n");
+        b.write("x.c", "#include \"p.h\"\nint v = V;\n");
+        b.after(X, O, |b| {
+            b.write("q.h", "#define V 2\n");
+            b.call(false, &["-x", "c-header", "q.h", "-o", "p.h.gch"], &[]).expect("the compiler runs");
+        })
+    }),
+    row("a header goes, under -MD", all, |b| {
+        b.write("h.h", "#define V 1\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        let outputs = ["x.o"];
+        b.after(&["-MD", "-c", "x.c", "-o", "x.o"], &outputs, |b| {
+            std::fs::remove_file(b.cwd.join("h.h")).expect("our own file");
+        })
+    }),
+    row("a header is edited, same time and size", all, |b| {
+        b.write("h.h", "#define V 1\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        b.after(X, O, |b| b.rewrite_keeping_times("h.h", "#define V 2\n"))
+    }),
+    row("a header is a link that leads elsewhere", all, |b| {
+        b.write("one.h", "#define V 1\n");
+        b.write("two.h", "#define V 2\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        std::os::unix::fs::symlink("one.h", b.cwd.join("h.h")).expect("our own link");
+        b.after(X, O, |b| {
+            std::fs::remove_file(b.cwd.join("h.h")).expect("our own link");
+            std::os::unix::fs::symlink("two.h", b.cwd.join("h.h")).expect("our own link");
+        })
+    }),
+    row("CPATH changes", all, |b| {
+        b.write("one/h.h", "#define V 1\n");
+        b.write("two/h.h", "#define V 2\n");
+        b.write("x.c", "#include <h.h>\nint v = V;\n");
+        b.set("CPATH", "one");
+        b.after(X, O, |b| b.set("CPATH", "two"))
+    }),
+    row("the same header as C and as C++", all, |b| {
+        b.write("x.h", "#ifdef __cplusplus\nint v = 2;\n#else\nint v = 1;\n#endif\n");
+        b.warm(&["-x", "c", "-c", "x.h", "-o", "x.o"], O)?;
+        b.compare(&["-x", "c++", "-c", "x.h", "-o", "x.o"], O)
+    }),
+    row("the same source by the C and the C++ driver", all, |b| {
+        b.write("x.c", "int f(void) { return sizeof('a'); }\n");
+        b.warm(X, O)?;
+        b.program = b.compiler.cpp.to_owned();
+        b.compare(X, O)
+    }),
+    row("warnings and colour are given again", all, |b| {
+        b.write("x.c", "int v(void) { int unused; return 1; }\n");
+        let args = ["-Wall", "-fdiagnostics-color=always", "-c", "x.c", "-o", "x.o"];
+        b.after(&args, O, |_| {})
+    }),
+    uncached("a compile that fails", all, |b| {
+        b.write("x.c", "int v = nothing;\n");
+        b.after(X, O, |_| {})
+    }),
+    row("a stored object is cut", all, |b| {
+        let lines: String = (0..200).map(|n| format!("int f{n}(int a) {{ return a * {n}; }}\n")).collect();
+        b.write("x.c", lines);
+        b.after(X, O, |b| b.truncate_store())
+    }),
+    uncached("a header is edited while the compiler runs", gcc, |b| {
+        // The assembler runs when the header has been read: this one edits it, once.
+        b.write_program(
+            "tools/as",
+            "#!/bin/sh\n[ -e once ] || { touch once; echo '#define V 2' > h.h; }\nexec as \"$@\"\n",
+        );
+        b.write("h.h", "#define V 1\n");
+        b.write("x.c", "#include \"h.h\"\nint v = V;\n");
+        b.settle();
+        let args = ["-Btools", "-c", "x.c", "-o", "x.o"];
+        b.call(true, &args, O)?;
+        b.compare(&args, O)
+    }),
+    row("stack usage, other output folder", gcc, |b| {
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-fstack-usage", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.su"])?;
+        b.compare(&["-fstack-usage", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.su"])
+    }),
+    uncached("an option that writes more files", all, |b| {
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.after(&["-save-temps", "-c", "x.c", "-o", "x.o"], &["x.o", "x.i", "x.s"], |_| {})
+    }),
+    row("a file of `#embed` changes", all, |b| {
+        let knows = if b.compiler.is_gcc() { b.compiler.version >= 15 } else { b.compiler.version >= 19 };
+        if !knows {
+            return Ok(Verdict::impossible());
+        }
+        b.write("data.bin", "1");
+        b.write("x.c", "const unsigned char v[] = {\n#embed \"data.bin\"\n};\n");
+        b.after(&["-std=c23", "-c", "x.c", "-o", "x.o"], O, |b| b.write("data.bin", "2"))
+    }),
+    uncached("a Clang module's header changes", clang, |b| {
+        b.write("m/module.modulemap", "module M { header \"m.h\" }\n");
+        b.write("m/m.h", "#define V 1\n");
+        b.write("x.c", "#include \"m.h\"\nint v = V;\n");
+        let args = ["-fmodules", "-fmodules-cache-path=cache", "-Im", "-c", "x.c", "-o", "x.o"];
+        b.after(&args, O, |b| b.write("m/m.h", "#define V 2\n"))
+    }),
+];
