@@ -2,6 +2,7 @@
 //! no graph: what ran is told to it as events and numbers.
 
 pub mod accept;
+pub mod analyze;
 pub mod benchmark;
 pub mod check;
 pub mod compare;
@@ -11,7 +12,9 @@ pub mod history;
 pub mod host;
 pub mod programs;
 pub mod record;
+pub mod report;
 pub mod statistics;
+pub mod trace;
 pub mod verdict;
 
 pub use error::PerfError;
