@@ -240,6 +240,6 @@ mod tests {
     fn steps_are_round() {
         assert_eq!(round_step(100.0, 4.0), 50.0);
         assert_eq!(round_step(7.0, 7.0), 1.0);
-        assert_eq!(round_step(0.0, 3.0) > 0.0, true);
+        assert!(round_step(0.0, 3.0) > 0.0);
     }
 }

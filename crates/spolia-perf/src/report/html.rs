@@ -6,7 +6,7 @@ use super::chart::{columns, line};
 use super::timeline::{outcome, timeline};
 use super::{Report, Trend, date, escape, size, time};
 use crate::analyze::Analysis;
-use crate::record::{Record, Sample};
+use crate::record::Record;
 use crate::verdict::{Verdict, percent};
 
 const STYLE: &str = include_str!("style.css");
@@ -87,9 +87,9 @@ fn sections(report: &Report) -> Vec<(&'static str, &'static str, String)> {
 }
 
 fn tile(page: &mut String, name: &str, value: &str, note: &str) {
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<li><span class=\"name\">{name}</span><span class=\"value\">{value}</span><span class=\"note\">{note}</span></li>\n"
+        "<li><span class=\"name\">{name}</span><span class=\"value\">{value}</span><span class=\"note\">{note}</span></li>"
     );
 }
 
@@ -110,7 +110,7 @@ fn tiles(page: &mut String, report: &Report) {
         "<h2 class=\"soft\" style=\"font-size:14px;font-weight:500;margin:0 0 8px\">{} {state}, {} UTC{}</h2>\n<ul class=\"tiles\">\n",
         escape(&facts.subject),
         sample.started_at_us.map(date).unwrap_or_default(),
-        facts.git.as_ref().map(|git| commit(git)).unwrap_or_default(),
+        facts.git.as_ref().map(commit).unwrap_or_default(),
     );
     tile(page, "Wall time", &figure(sample.wall_us, &time), &beside(newest.map(|(_, wall)| wall)));
     let cpu_note =
@@ -260,10 +260,10 @@ fn where_to(analysis: &Analysis) -> String {
 /// A table with a bar in each line.
 fn bars(body: &mut String, caption: &str, column: &str, rows: Vec<(String, u64)>) {
     let most = rows.iter().map(|(_, us)| *us).max().unwrap_or(1).max(1) as f64;
-    let _ = write!(
+    let _ = writeln!(
         body,
         "<table><caption>{caption}</caption><thead><tr><th scope=\"col\">Step</th><th scope=\"col\" class=\"number\">{column}</th>\
-         <th class=\"wide\"><span class=\"skip\">As a bar</span></th></tr></thead><tbody>\n"
+         <th class=\"wide\"><span class=\"skip\">As a bar</span></th></tr></thead><tbody>"
     );
     for (name, us) in rows {
         let _ = writeln!(
@@ -401,7 +401,7 @@ pub fn svg(report: &Report) -> Option<String> {
 mod tests {
     use super::*;
     use crate::history::Row;
-    use crate::record::{Facts, State, StepSpan};
+    use crate::record::{Facts, Sample, State, StepSpan};
 
     pub(crate) fn example(runs: usize) -> Report {
         let step = |name: &str, start: u64, wall: u64, needs: &[&str]| StepSpan {

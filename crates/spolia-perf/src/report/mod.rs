@@ -161,10 +161,12 @@ fn outcome(row: &Row) -> Option<Outcome> {
     Some(Outcome { at_us: row.at_us, subject: row.subject.clone(), hits, misses, commit: short(&row.commit) })
 }
 
+/// Takes one figure out of a row.
+type Figure = fn(&Row) -> Option<f64>;
+
 fn sizes(rows: &[Row]) -> Vec<(String, Vec<Point>)> {
-    let figures: [(&str, fn(&Row) -> Option<f64>); 2] =
-        [("outputs", |row| row.size_bytes), ("store", |row| row.store_bytes)];
-    let series = |(name, figure): (&str, fn(&Row) -> Option<f64>)| {
+    let figures: [(&str, Figure); 2] = [("outputs", |row| row.size_bytes), ("store", |row| row.store_bytes)];
+    let series = |(name, figure): (&str, Figure)| {
         // Of the whole build where there is one: steps alone have smaller outputs.
         let whole = rows.iter().any(|row| row.subject == "build" && figure(row).is_some());
         let of = rows.iter().filter(|row| !whole || row.subject == "build");
@@ -177,8 +179,11 @@ fn sizes(rows: &[Row]) -> Vec<(String, Vec<Point>)> {
     figures.map(series).into_iter().filter(|(_, points)| !points.is_empty()).collect()
 }
 
+/// Subject, state and platform.
+type Key<'r> = (&'r str, Option<State>, Option<&'r str>);
+
 fn trends(rows: &[Row], baselines: &[Baseline]) -> Vec<Trend> {
-    let mut groups: Vec<((&str, Option<State>, Option<&str>), Vec<&Row>)> = Vec::new();
+    let mut groups: Vec<(Key<'_>, Vec<&Row>)> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for row in rows.iter().filter(|row| row.good > 0) {
         let key = (row.subject.as_str(), row.state, row.platform.as_deref());
@@ -191,7 +196,7 @@ fn trends(rows: &[Row], baselines: &[Baseline]) -> Vec<Trend> {
     groups.retain(|(_, rows)| rows.len() > 1);
     groups.sort_by_key(|((subject, ..), rows)| (std::cmp::Reverse(rows.len()), subject.to_owned()));
     groups.truncate(TRENDS_MAX);
-    let trend = |((subject, state, platform), rows): &((&str, Option<State>, Option<&str>), Vec<&Row>)| {
+    let trend = |((subject, state, platform), rows): &(Key<'_>, Vec<&Row>)| {
         let of = |baseline: &&Baseline| baseline.concerns(subject, *platform, *state);
         let from: Vec<u64> = baselines.iter().filter(of).map(|baseline| baseline.from_us).collect();
         let name = match platform {
