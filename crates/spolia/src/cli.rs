@@ -1,5 +1,7 @@
 //! The command line, as data. The doc comment of each command is its help.
 
+pub(crate) mod perf;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,6 +79,7 @@ pub(crate) enum Command {
     Sweep(Box<SweepArgs>),
     Doctor(DoctorArgs),
     Init(InitArgs),
+    Perf(perf::PerfArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
     Schema,
     Completions(CompletionsArgs),
