@@ -185,8 +185,9 @@ fn write_versions(folder: &Path, version: &str) -> Tree {
 }
 
 fn publish_until_killed(folder: &Path) {
-    println!("\nworking");
-    std::io::stdout().flush().unwrap();
+    let mut parent = std::io::stdout();
+    parent.write_all(b"\nworking\n").unwrap();
+    parent.flush().unwrap();
     loop {
         for version in ["one", "two"] {
             let tree = write_versions(folder, version);
