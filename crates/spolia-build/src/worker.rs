@@ -81,6 +81,7 @@ impl Build<'_> {
                 id: self.graph.node(task.id).id.clone(),
                 key: task.key,
                 miss: None,
+                needs: self.needs_of(task.id),
             });
             match self.publish(task.id, &result.outputs, &*self.engine.store) {
                 Ok(done) => {
@@ -108,6 +109,10 @@ impl Build<'_> {
                 Err(miss) => task.what = self.run_after_all(task.id, miss),
             }
         }
+    }
+
+    fn needs_of(&self, id: NodeId) -> Vec<spolia_core::event::StepId> {
+        self.graph.node(id).needs.iter().map(|need| self.graph.node(*need).id.clone()).collect()
     }
 
     fn run_after_all(&self, id: NodeId, miss: MissReason) -> What {
@@ -151,6 +156,7 @@ impl Build<'_> {
                     id: node.id.clone(),
                     key: task.key,
                     miss: Some(miss.clone()),
+                    needs: self.needs_of(task.id),
                 });
             },
             on_wait: &|waiting| {

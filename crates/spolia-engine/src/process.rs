@@ -220,7 +220,7 @@ fn open_pidfd(pid: i32) -> std::io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
+pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
     let now = Instant::now();
     let timeout = until.map(|until| {

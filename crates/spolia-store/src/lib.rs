@@ -10,6 +10,8 @@ pub mod journal;
 pub mod local;
 pub mod lock;
 pub mod memo;
+pub mod mounts;
+pub mod pins;
 pub mod refs;
 pub mod size;
 pub mod store;

@@ -269,7 +269,7 @@ fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Whether `path` is still the name of `file`.
-fn names(path: &Path, file: &File) -> bool {
+pub(crate) fn names(path: &Path, file: &File) -> bool {
     let (Ok(by_name), Ok(by_file)) = (rustix::fs::lstat(path), rustix::fs::fstat(file)) else { return false };
     let (by_name, by_file) = (StatKey::of(&by_name), StatKey::of(&by_file));
     (by_name.dev, by_name.ino) == (by_file.dev, by_file.ino)

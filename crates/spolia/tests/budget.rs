@@ -124,7 +124,6 @@ fn a_build_in_which_everything_runs_stays_within_its_budget() {
         made += usize::from(is_made && !call.contains(" = -1 "));
         removed += usize::from(name.starts_with("unlink") || name == "rmdir");
     }
-    println!("{own} calls, {made} made, {removed} removed for {COLD_STEPS} steps");
     assert!(
         own > 20 * COLD_STEPS && made > 4 * COLD_STEPS,
         "{own} calls that make {made} files cannot be all"
