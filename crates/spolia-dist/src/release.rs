@@ -427,7 +427,7 @@ pub fn look_up(
     if spolia_store::is_right(&tree, place, digests, false) {
         return Found::InPlace(tree);
     }
-    let options = MaterialiseOptions { exact: false, digests: Some(digests), previous: None };
+    let options = MaterialiseOptions { exact: false, digests: Some(digests), ..Default::default() };
     if std::fs::create_dir_all(out).is_ok() && spolia_store::materialise(&tree, store, place, options).is_ok()
     {
         return Found::Restored(tree);

@@ -4,6 +4,7 @@
 //! `cargo xtask fuzz` feeds them for as long as one likes; the tests here feed them seeds and a few thousand
 //! changed seeds each.
 
+mod compilers;
 mod files;
 mod releases;
 mod targets;
@@ -30,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     targets::RESULT,
     targets::SANDBOX,
     targets::INIT,
+    compilers::DEPFILE,
+    compilers::RESPONSE,
+    compilers::INPUT_SETS,
     files::JOURNAL,
     files::DIGESTS,
     files::STATE,
