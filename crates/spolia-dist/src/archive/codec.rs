@@ -79,7 +79,7 @@ pub(super) fn run<R>(
                 compressor.include_checksum(true)?;
                 Ok(Box::new(Zstd(compressor)) as Box<dyn Worker>)
             };
-            // Measured: the tables of the levels, for blocks of this size.
+            // An estimate, not measured: a level's hash and chain tables for a window of one block, and the block's own buffers.
             let each = match level {
                 0..=6 => 6 << 20,
                 7..=12 => 20 << 20,
