@@ -24,6 +24,11 @@ const COMMANDS: &[&[&str]] = &[
     &["sweep"],
     &["sweep", "undo"],
     &["doctor"],
+    &["perf"],
+    &["perf", "monitor"],
+    &["perf", "benchmark"],
+    &["perf", "compare"],
+    &["perf", "history"],
     &["schema"],
     &["completions"],
 ];

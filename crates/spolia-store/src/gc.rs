@@ -20,7 +20,7 @@ use spolia_core::{ActionKey, ActionResult, Digest};
 
 use crate::journal;
 use crate::local::{Form, LocalStore, is_abandoned, names};
-use crate::lock::KeyLock;
+use crate::lock::{KEYS_FILE, KeyLock};
 use crate::mounts::{self, ListedMount};
 use crate::refs;
 use crate::size;
@@ -463,8 +463,9 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
     }
     for (name, path) in names(&store.base().join("locks"))? {
         let old = age(&path).is_some_and(|age| age > LOCK_AGE_MAX);
+        let stays = name == b"gc" || name == KEYS_FILE.as_bytes();
         // Taking it and letting go removes it; a lock that someone holds stays.
-        if old && name != b"gc" && matches!(KeyLock::acquire(&path, &mut |_| false), Ok(Some(_))) {
+        if old && !stays && matches!(KeyLock::acquire(&path, &mut |_| false), Ok(Some(_))) {
             swept += 1;
         }
     }

@@ -23,7 +23,7 @@ pub use decorate::{Checked, ReadOnly, Tier};
 pub use digests::{DigestCache, StatKey};
 pub use journal::{JournalWriter, RunId};
 pub use local::{LocalOptions, LocalStore};
-pub use lock::{KeyLock, Waiting};
+pub use lock::{Hold, KeyLock, Lock, LockFile, Waiting};
 pub use memo::StatMemo;
 pub use store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, StoreError};
 pub use tree::{Place, capture, is_right, materialise};

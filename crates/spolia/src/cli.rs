@@ -1,5 +1,7 @@
 //! The command line, as data. The doc comment of each command is its help.
 
+pub(crate) mod perf;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,6 +79,7 @@ pub(crate) enum Command {
     Sweep(Box<SweepArgs>),
     Doctor(DoctorArgs),
     Init(InitArgs),
+    Perf(perf::PerfArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
     Schema,
     Completions(CompletionsArgs),
@@ -259,12 +262,26 @@ pub(crate) struct DistArgs {
     /// Sign `SHA256SUMS` with this secret key of minisign; its password is in SPOLIA_SIGN_PASSWORD
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_key: Option<PathBuf>,
+    /// Make the release a second time in other surroundings and say what differs; exit code 4 if something does
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "pack")]
+    pub(crate) verify: Option<VerifyArg>,
+    /// The second build of `--verify`: what is true of the first
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) second: Option<PathBuf>,
     /// Check a release instead: sums, archives, manifest, statement, signature; exit code 4 for problems
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "dry_run", "no_cache", "output", "sign_key"])]
     pub(crate) check: Option<PathBuf>,
     /// Whose signature a checked release must have: a public key of minisign, or a file with one
     #[arg(long, value_name = "KEY", requires = "check")]
     pub(crate) public_key: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Steps are taken as they are
+    Pack,
+    /// Every step runs again
+    Rebuild,
 }
 
 /// Look at the store, check it, and make it smaller
