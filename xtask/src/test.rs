@@ -43,6 +43,7 @@ fn tests() -> Done {
     run::cargo(&["test", "--workspace", "--no-fail-fast"])?;
     // The rows of one compiler: `cargo xtask conformance` has all of them, beside the peers.
     conformance::run(&["--tool", "spolia", "--compiler", "gcc"].map(str::to_owned))?;
+    conformance::rust::run(&["--tool", "spolia", "--sample"].map(str::to_owned))?;
     perf::reference()
 }
 

@@ -7,6 +7,7 @@
 
 mod bench;
 mod c;
+pub(crate) mod rust;
 
 use std::path::PathBuf;
 
@@ -25,8 +26,21 @@ pub(crate) struct Row {
     pub(crate) run: fn(&mut Bench<'_>) -> Done<Verdict>,
 }
 
-/// `--tool spolia` only ours, `--compiler gcc` only that, `--row WORD` only rows with it; fails where Spolia is wrong.
+/// `--tool spolia` only ours, `--compiler gcc` only that (or `rustc`), `--row WORD` only rows with it; fails where
+/// Spolia is wrong.
 pub(crate) fn run(args: &[String]) -> Done {
+    let wanted = args.iter().position(|arg| arg == "--compiler").and_then(|at| args.get(at + 1));
+    match wanted.map(String::as_str) {
+        Some("rustc") => rust::run(args),
+        Some(_) => for_c(args),
+        None => {
+            let (c, rust) = (for_c(args), rust::run(args));
+            c.and(rust)
+        }
+    }
+}
+
+fn for_c(args: &[String]) -> Done {
     let value = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1).cloned()

@@ -36,6 +36,8 @@ pub enum Fact {
     Variable(Raw, Option<Raw>),
     /// The same, with the folders hidden in the value.
     Hidden(Raw, Option<Raw>),
+    /// These variables are set and no others, but for those that [`is_noise`] leaves out: BLAKE3 of the names.
+    Names([u8; 32]),
     /// The outputs embed this folder (by its mark): it must be the same.
     Folder(u8, Raw),
     /// The search path leads to this program; an empty path: to none.
@@ -170,7 +172,7 @@ impl Manifest {
 impl Fact {
     fn cost(&self) -> u8 {
         match self {
-            Self::Variable(..) | Self::Hidden(..) | Self::Folder(..) => 0,
+            Self::Variable(..) | Self::Hidden(..) | Self::Names(_) | Self::Folder(..) => 0,
             Self::Program(..) => 1,
             Self::File(..) => 2,
             Self::Absent(_) | Self::There(..) => 3,
@@ -195,6 +197,8 @@ impl Fact {
                 let same = now.as_deref() == value.as_ref().map(|value| value.0.as_slice());
                 (!same).then(|| Miss::VariableChanged(text(name)))
             }
+            Self::Names(names) => (names_of(here.env) != *names)
+                .then(|| Miss::VariableChanged("the list of variables".to_owned())),
             Self::Folder(mark, folder) => {
                 let now = here.folders.get(*mark).map(|now| now.as_os_str().as_bytes());
                 (now != Some(folder.0.as_slice())).then(|| Miss::OtherFolder(text(folder)))
@@ -233,6 +237,79 @@ impl Fact {
             }
         }
     }
+}
+
+/// Variables that say where to work and with how many at once, not what to make.
+const ASIDE: &[&str] = &[
+    "MAKEFLAGS",
+    "CARGO_MAKEFLAGS",
+    "MFLAGS",
+    "NUM_JOBS",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "PATH",
+    "RUST_MIN_STACK",
+    "MALLOC_CONF",
+    "LD_PRELOAD",
+];
+/// What differs from one terminal to the next.
+const NOISE: &[&str] = &[
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+    "TERM",
+    "COLORTERM",
+    "COLUMNS",
+    "LINES",
+    "LS_COLORS",
+    "WINDOWID",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "GPG_AGENT_INFO",
+    "GPG_TTY",
+    "PS1",
+    "PROMPT_COMMAND",
+    "HISTFILE",
+    "HISTSIZE",
+    "HISTCONTROL",
+    "MAIL",
+    "TERM_SESSION_ID",
+    "TMUX",
+    "TMUX_PANE",
+    "STY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "RUST_RECURSION_COUNT",
+];
+const NOISE_PREFIXES: &[&str] =
+    &["XDG_SESSION_", "TERM_PROGRAM", "VTE_", "KONSOLE_", "ITERM_", "SPOLIA_", "LC_TERMINAL"];
+
+/// Whether a variable only says where to work and with how many at once.
+pub fn is_aside(name: &[u8]) -> bool {
+    ASIDE.iter().any(|known| known.as_bytes() == name)
+}
+
+/// Whether a variable differs from one terminal to the next: left out for a program that may look at all of them.
+pub fn is_noise(name: &[u8]) -> bool {
+    is_aside(name)
+        || NOISE.iter().any(|known| known.as_bytes() == name)
+        || NOISE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+}
+
+/// The digest of the names of all variables that are not noise.
+pub fn names_of(env: &Env) -> [u8; 32] {
+    let mut names: Vec<&[u8]> =
+        env.iter().map(|(name, _)| name.as_bytes()).filter(|name| !is_noise(name)).collect();
+    names.sort_unstable();
+    *Digest::blake3(&names.join(&0)).as_bytes()
 }
 
 fn value_of<'h>(here: Here<'h>, name: &Raw) -> Option<&'h [u8]> {

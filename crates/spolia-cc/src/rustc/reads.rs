@@ -17,64 +17,12 @@ use std::path::{Path, PathBuf};
 
 use spolia_engine::observe::Seen;
 
-use super::facts::{Fact, Here};
+use super::facts::{self, Fact, Here};
 use super::folders::clean;
 use crate::call::NotKept;
 use crate::direct::{Raw, listing};
 use crate::outcome::NotCacheable;
 
-/// Variables that say where to work and with how many at once, not what to make.
-const ASIDE: &[&str] = &[
-    "MAKEFLAGS",
-    "CARGO_MAKEFLAGS",
-    "MFLAGS",
-    "NUM_JOBS",
-    "TMPDIR",
-    "TEMP",
-    "TMP",
-    "PATH",
-    "RUST_MIN_STACK",
-    "MALLOC_CONF",
-    "LD_PRELOAD",
-];
-/// More of these, for a program that may look at all variables: what differs from one terminal to the next.
-const NOISE: &[&str] = &[
-    "PWD",
-    "OLDPWD",
-    "SHLVL",
-    "_",
-    "TERM",
-    "COLORTERM",
-    "COLUMNS",
-    "LINES",
-    "LS_COLORS",
-    "WINDOWID",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "SSH_AUTH_SOCK",
-    "SSH_AGENT_PID",
-    "SSH_CLIENT",
-    "SSH_CONNECTION",
-    "SSH_TTY",
-    "GPG_AGENT_INFO",
-    "GPG_TTY",
-    "PS1",
-    "PROMPT_COMMAND",
-    "HISTFILE",
-    "HISTSIZE",
-    "HISTCONTROL",
-    "MAIL",
-    "TERM_SESSION_ID",
-    "TMUX",
-    "TMUX_PANE",
-    "STY",
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "RUST_RECURSION_COUNT",
-];
-const NOISE_PREFIXES: &[&str] =
-    &["XDG_SESSION_", "TERM_PROGRAM", "VTE_", "KONSOLE_", "ITERM_", "SPOLIA_", "LC_TERMINAL"];
 /// Read by the loader and by libc whatever the program; what they lead to is read as well.
 const SYSTEM: &[&str] = &["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime"];
 
@@ -134,6 +82,7 @@ impl Ordered {
         match &self.0 {
             Fact::Variable(name, _) => (0, &name.0),
             Fact::Hidden(name, _) => (1, &name.0),
+            Fact::Names(_) => (8, &[]),
             Fact::Folder(mark, _) => (2, std::slice::from_ref(mark)),
             Fact::Program(name, _) => (3, &name.0),
             Fact::File(path, _) => (4, &path.0),
@@ -377,18 +326,14 @@ impl Work<'_> {
         let mut names: BTreeSet<Vec<u8>> =
             seen.variables.iter().map(|name| name.as_bytes().to_vec()).collect();
         if walks {
-            let is_noise = |name: &[u8]| {
-                let text = String::from_utf8_lossy(name);
-                NOISE.contains(&text.as_ref()) || NOISE_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-            };
-            names.extend(
-                self.here.env.iter().map(|(name, _)| name.as_bytes().to_vec()).filter(|name| !is_noise(name)),
-            );
+            self.add(Fact::Names(facts::names_of(self.here.env)));
+            let all = self.here.env.iter().map(|(name, _)| name.as_bytes());
+            names.extend(all.filter(|name| !facts::is_noise(name)).map(<[u8]>::to_vec));
         }
         names.insert(b"LD_LIBRARY_PATH".to_vec());
         for name in names {
             let text = String::from_utf8_lossy(&name).into_owned();
-            if ASIDE.contains(&text.as_str()) {
+            if facts::is_aside(&name) {
                 continue;
             }
             let value = self.here.env.get(&text).map(|value| value.as_bytes().to_vec());

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Spolia beside kache, mbx and sccache on Rust: CPU seconds of whole builds, daemons included.
+
+    rust.py --spolia target/release/spolia --peers DIR [--rounds 3] [--tools spolia,kache,...] [--tree ripgrep|big]
+
+DIR has `bin/kache` and `bin/mbx` as `cargo install kache mbx --root DIR` leaves them, and perhaps `bin/sccache`. Each
+build runs in a control group of its own (cpuacct of version 1, or version 2), which also counts servers that a cache
+leaves running; on a quiet machine /proc/stat would say the same. Tools take turns within each round. The source is
+fetched by cargo. Needs root, for the control groups.
+
+    plain      cargo build, empty target folder
+    cold       the same through the cache, nothing kept yet
+    warm       target folder removed, built again in the same place
+    checkout   a copy of the tree in another folder
+    target     another CARGO_TARGET_DIR
+    middle     one crate in the middle of the graph changed, target folder removed
+    nothing    nothing changed and nothing removed: what cargo itself takes
+"""
+import argparse, os, shutil, statistics, subprocess, sys, time
+from pathlib import Path
+
+TREES = {
+    "ripgrep": dict(package="ripgrep", version="14.1.1", middle="crates/matcher/src/lib.rs", args=[]),
+    "big": dict(package=None, middle="middle/src/lib.rs", args=[]),
+}
+# Enough to make a workspace of more than 200 crates out of what cargo fetches.
+BIG = """
+axum = "0.8"
+tokio = { version = "1", features = ["full"] }
+reqwest = { version = "0.12", default-features = false, features = ["json"] }
+clap = { version = "4", features = ["derive"] }
+serde_json = "1"
+regex = "1"
+image = { version = "0.25", default-features = false, features = ["png", "jpeg"] }
+tracing-subscriber = { version = "0.3", features = ["env-filter", "json"] }
+chrono = { version = "0.4", features = ["serde"] }
+syn = { version = "2", features = ["full"] }
+rayon = "1"
+nom = "8"
+toml = "0.9"
+handlebars = "6"
+"""
+
+
+class Group:
+    """A control group: what runs in it is counted together, whoever its parent is."""
+
+    def __init__(self, name):
+        self.v1 = Path("/sys/fs/cgroup/cpuacct")
+        base = self.v1 if self.v1.is_dir() else Path("/sys/fs/cgroup")
+        self.path = base / f"spolia-bench-{os.getpid()}-{name}"
+        self.path.mkdir()
+
+    def cpu(self):
+        if (self.path / "cpuacct.usage").exists():
+            return int((self.path / "cpuacct.usage").read_text()) / 1e9
+        lines = dict(line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
+        return int(lines["usage_usec"]) / 1e6
+
+    def join(self):
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
+    def run(self, command, **how):
+        before = self.cpu()
+        done = subprocess.run(command, preexec_fn=self.join, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
+        # What a server still writes away belongs to the build.
+        for _ in range(100):
+            seen = self.cpu()
+            time.sleep(0.2)
+            if self.cpu() - seen < 0.002:
+                break
+        if done.returncode != 0:
+            sys.exit(f"{command} failed:\n{done.stdout.decode()[-3000:]}")
+        return self.cpu() - before
+
+    def end(self):
+        """Ends what is left in the group, and nothing else."""
+        for _ in range(50):
+            left = (self.path / "cgroup.procs").read_text().split()
+            if not left:
+                break
+            for pid in left:
+                try:
+                    os.kill(int(pid), 15)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.1)
+        self.path.rmdir()
+
+
+def fetch(tree, work):
+    """The tree's source, by way of cargo."""
+    to = work / "source"
+    if tree["package"] is None:
+        for name, dependencies in [("leaf", ""), ("middle", 'leaf = { path = "../leaf" }\nserde_json = "1"\n'),
+                                   ("top", 'middle = { path = "../middle" }\n' + BIG)]:
+            (to / name / "src").mkdir(parents=True)
+            (to / name / "Cargo.toml").write_text(
+                f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n{dependencies}')
+        (to / "Cargo.toml").write_text('[workspace]\nresolver = "2"\nmembers = ["leaf", "middle", "top"]\n')
+        (to / "leaf/src/lib.rs").write_text("pub fn leaf() -> u32 { 1 }\n")
+        (to / "middle/src/lib.rs").write_text("pub fn middle() -> u32 { leaf::leaf() + 1 }\n")
+        (to / "top/src/main.rs").write_text('fn main() { println!("{}", middle::middle()); }\n')
+        subprocess.run(["cargo", "fetch", "--quiet"], cwd=to, check=True)
+        return to
+    stub = work / "fetch"
+    (stub / "src").mkdir(parents=True)
+    (stub / "src/lib.rs").write_text("")
+    (stub / "Cargo.toml").write_text(
+        f'[package]\nname="fetch"\nversion="0.0.0"\nedition="2021"\n[dependencies]\n{tree["package"]}="={tree["version"]}"\n')
+    subprocess.run(["cargo", "fetch", "--quiet"], cwd=stub, check=True, stderr=subprocess.DEVNULL)
+    home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    found = next((home / "registry/src").glob(f'*/{tree["package"]}-{tree["version"]}'))
+    shutil.copytree(found, to)
+    subprocess.run(["cargo", "fetch", "--quiet"], cwd=to, check=True)
+    return to
+
+
+class Tool:
+    def __init__(self, name, options, work):
+        self.name, self.work = name, work / name
+        self.work.mkdir()
+        self.group = Group(name)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("RUSTC_", "CARGO_TARGET", "SPOLIA_"))}
+        self.env["CARGO_TERM_COLOR"] = "never"
+        peers = Path(options.peers).resolve()
+        self.cargo = ["cargo"]
+        if name == "spolia":
+            self.env |= {"RUSTC_WRAPPER": str(Path(options.spolia).resolve()), "SPOLIA_CACHE_DIR": str(self.work / "store")}
+        elif name == "kache":
+            self.env |= {"RUSTC_WRAPPER": str(peers / "bin/kache"), "KACHE_CACHE_DIR": str(self.work / "store"),
+                         "XDG_CACHE_HOME": str(self.work / "xdg"), "XDG_CONFIG_HOME": str(self.work / "xdgc")}
+        elif name == "mbx":
+            self.cargo = [str(peers / "bin/mbx")]
+            self.env |= {"XDG_CACHE_HOME": str(self.work / "xdg"), "XDG_DATA_HOME": str(self.work / "xdgd"),
+                         "MBX_HOME": str(self.work / "home"), "MBX_CACHE_DIR": str(self.work / "store")}
+        elif name == "sccache":
+            self.env |= {"RUSTC_WRAPPER": options.sccache, "SCCACHE_DIR": str(self.work / "store"), "CARGO_INCREMENTAL": "0",
+                         "SCCACHE_SERVER_PORT": "4399"}
+
+    def build(self, folder, **env):
+        command = self.cargo + ["build", "--offline", "--quiet"]
+        return self.group.run(command, cwd=folder, env=self.env | env)
+
+    def clear(self, folder):
+        shutil.rmtree(folder / "target", ignore_errors=True)
+        if self.name == "mbx":
+            # It keeps target folders elsewhere; a user who starts from nothing has none.
+            for place in self.work.rglob("target*"):
+                if place.is_dir() and (place / "CACHEDIR.TAG").exists():
+                    shutil.rmtree(place, ignore_errors=True)
+
+
+def measure(tool, source, tree, rounds):
+    cells = {}
+    here, there = tool.work / "here", tool.work / "there"
+    shutil.copytree(source, here)
+    shutil.copytree(source, there)
+    cells["plain" if tool.name == "plain" else "cold"] = [tool.build(here)]
+    cells["nothing"] = [tool.build(here)]
+    if tool.name == "plain":
+        return cells, here, there
+    return cells, here, there
+
+
+def warm(tool, cells, here, there, tree, number):
+    def add(what, seconds):
+        cells.setdefault(what, []).append(seconds)
+    tool.clear(here)
+    add("warm", tool.build(here))
+    tool.clear(there)
+    add("checkout", tool.build(there))
+    tool.clear(here)
+    other = tool.work / f"other-{number}"
+    add("target", tool.build(here, CARGO_TARGET_DIR=str(other)))
+    shutil.rmtree(other, ignore_errors=True)
+    tool.clear(here)
+    changed = here / tree["middle"]
+    text = changed.read_text()
+    changed.write_text(text + f"\n/// Changed.\npub fn changed_{number}() {{}}\n")
+    add("middle", tool.build(here))
+    changed.write_text(text)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--spolia", required=True)
+    parser.add_argument("--peers", default="/nonexistent")
+    parser.add_argument("--sccache", default="sccache")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tools", default="plain,spolia,kache,mbx,sccache")
+    parser.add_argument("--tree", default="ripgrep")
+    parser.add_argument("--work", default="/tmp/spolia-bench-rust")
+    options = parser.parse_args()
+    work = Path(options.work)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    tree = TREES[options.tree]
+    source = fetch(tree, work)
+    tools, state = [], {}
+    for name in options.tools.split(","):
+        tool = Tool(name, options, work)
+        tools.append(tool)
+        state[name] = measure(tool, source, tree, options.rounds)
+        print(name, {k: round(v[0], 2) for k, v in state[name][0].items()}, flush=True)
+    for number in range(options.rounds):
+        for tool in tools:
+            if tool.name != "plain":
+                cells, here, there = state[tool.name]
+                warm(tool, cells, here, there, tree, number)
+                print(tool.name, number, {k: round(v[-1], 2) for k, v in cells.items()}, flush=True)
+    columns = ["plain", "cold", "nothing", "warm", "checkout", "target", "middle"]
+    print("| CPU-s, median (least–most) | " + " | ".join(columns) + " |")
+    print("|---|" + "---|" * len(columns))
+    for tool in tools:
+        cells = state[tool.name][0]
+        row = []
+        for column in columns:
+            values = cells.get(column)
+            row.append("–" if not values else f"{values[0]:.2f}" if len(values) == 1 else
+                       f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})")
+        print(f"| {tool.name} | " + " | ".join(row) + " |")
+        tool.group.end()
+
+
+main()
