@@ -21,6 +21,8 @@ const COMMANDS: &[&[&str]] = &[
     &["cache", "verify"],
     &["cache", "gc"],
     &["cache", "clear"],
+    &["sweep"],
+    &["sweep", "undo"],
     &["doctor"],
     &["perf"],
     &["perf", "monitor"],

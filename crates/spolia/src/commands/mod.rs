@@ -11,6 +11,7 @@ mod graph;
 mod init;
 mod look;
 mod perf;
+mod pin;
 mod run;
 mod schema;
 mod stats;
