@@ -241,10 +241,7 @@ impl Work<'_> {
             {
                 continue;
             }
-            if self.allowed.clock
-                && executed.asks_time
-                && self.here.folders.mark_of(program.as_os_str().as_bytes()) != Some(b'S')
-            {
+            if self.allowed.clock && executed.asks_time && !self.is_timeless(&program) {
                 let what = format!("`{}` asks for the time of day", program.display());
                 return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(what)));
             }
@@ -266,6 +263,14 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a program asks for the time of day and does not tell it: the toolchain's own, and a few that measure
+    /// themselves or draw a random number from it.
+    fn is_timeless(&self, program: &Path) -> bool {
+        let name = program.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        self.here.folders.mark_of(program.as_os_str().as_bytes()) == Some(b'S')
+            || ["git", "sh", "dash", "bash"].contains(&name)
     }
 
     fn missing(&mut self, seen: &Seen) {
