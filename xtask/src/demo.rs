@@ -106,7 +106,7 @@ fn copy(from: &Path, to: &Path) -> Done {
     for entry in std::fs::read_dir(from).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
-        if name == ".spolia" || name == "bin" || name == "work" {
+        if name == ".spolia" || name == "bin" || name == "work" || name == "dist" {
             continue;
         }
         let target = to.join(&name);
@@ -170,7 +170,25 @@ impl Demo {
                 count("up_to_date")
             );
         }
-        self.run_programs()
+        self.run_programs()?;
+        self.release()
+    }
+
+    /// The release of what was built, checked as somebody who got it would.
+    fn release(&self) -> Done {
+        println!("\n== the release, and the release a second time");
+        let platforms = self.platforms.join(",");
+        let mut dist = Command::new(&self.spolia);
+        dist.args(["dist", "--verify", "--platform", &platforms]);
+        run::checked(dist.current_dir(&self.project).env("SPOLIA_CACHE_DIR", &self.cache))?;
+        run::checked(Command::new(&self.spolia).args(["dist", "--check"]).arg(self.project.join("dist")))?;
+        for list in ["SHA256SUMS", "oss_source.tgz.md5"] {
+            let program = if list == "SHA256SUMS" { "sha256sum" } else { "md5sum" };
+            run::checked(
+                Command::new(program).args(["-c", "--strict", list]).current_dir(self.project.join("dist")),
+            )?;
+        }
+        Ok(())
     }
 
     fn build(&self, name: &'static str) -> Done<Round> {

@@ -12,6 +12,7 @@
 
 mod conformance;
 mod demo;
+mod dist;
 mod docs;
 mod fuzz;
 mod packages;
@@ -26,7 +27,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
-               or a part of that: lint, tests, ordinary
+               or a part of that: lint, tests, dist, ordinary
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares

@@ -6,28 +6,31 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{conformance, docs, packages, perf, tidy};
+use crate::{conformance, dist, docs, packages, perf, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
 /// Crates whose tests are run a second time as an ordinary user: what they do depends on rights.
 const RIGHTS_MATTER: &[&str] = &["spolia-store", "spolia-engine", "spolia-build", "spolia"];
 
-/// Everything, or one part of it: `lint`, `tests` or `ordinary`.
+/// Everything, or one part of it: `lint`, `tests`, `dist` or `ordinary`.
 pub(crate) fn run(args: &[String]) -> Done {
     install()?;
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {
             lint()?;
             tests()?;
+            dist::proofs()?;
             ordinary()
         }
         ["lint"] => lint(),
         ["tests"] => tests(),
+        ["dist"] => dist::proofs(),
         ["ordinary"] => ordinary(),
-        other => {
-            Err(format!("`test` takes `lint`, `tests`, `ordinary` or nothing, not `{}`", other.join(" ")))
-        }
+        other => Err(format!(
+            "`test` takes `lint`, `tests`, `dist`, `ordinary` or nothing, not `{}`",
+            other.join(" ")
+        )),
     }
 }
 

@@ -1,37 +1,36 @@
-//! Who may change or use the published outputs of a node, among all builds of one tree. Knows no outputs.
+//! Who may change or use what belongs to a node, among all builds of one tree. Knows no outputs.
 //!
-//! `.spolia/locks/STEP@PLATFORM`, with `_` for `/`, an empty file that is locked with `flock(2)`: shared by
-//! each step that runs on these outputs, exclusive while they are written. Who waits for an exclusive one
-//! may hold others' attention (a key, a cache mount), so nobody who holds a shared one waits for anything.
+//! All of it is locks in one file, `.spolia/lock` ([`LockFile`]): of each node one on its published outputs, shared
+//! by each step that runs on them, alone while they are written; and one on the folders in which it runs on
+//! the host. Who waits for a lock alone may hold others' attention (a key, a cache mount), so nobody who
+//! holds a shared one waits for anything.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
 use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Cancel;
+use spolia_store::{Hold, Lock, LockFile, StoreError};
 
-/// How long the first wait is, ms; each next one is twice as long, up to the second number.
-const WAIT_MS: (u64, u64) = (1, 50);
-/// Longer names are replaced by their digest.
-const NAME_BYTES_MAX: usize = 200;
-
-/// What the outputs are wanted for.
+/// What is claimed of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// To read them, with others.
+    /// Its outputs, to read them with others.
     Use,
-    /// To write them, alone.
+    /// Its outputs, to write them alone.
     Change,
+    /// The folders in which it runs on the host, alone.
+    Workplace,
 }
 
-/// Held until it is dropped.
-pub(crate) struct Claimed {
-    // Closing it is what lets go.
-    _file: File,
+impl Claim {
+    fn parts(self) -> (&'static str, Hold) {
+        match self {
+            Self::Use => ("outputs", Hold::Shared),
+            Self::Change => ("outputs", Hold::Alone),
+            Self::Workplace => ("workplace", Hold::Alone),
+        }
+    }
 }
 
 /// The build was stopped while it waited.
@@ -39,55 +38,29 @@ pub(crate) struct Claimed {
 #[error("it was stopped while another build used the same outputs")]
 pub(crate) struct Stopped;
 
-/// Claims the outputs of a node. `Ok(None)` where no lock is to be had: a project that cannot be written,
-/// whose outputs nobody changes either, or a file system without locks.
+/// Claims something of a node. An error in the place of a lock where none is to be had: a project that cannot
+/// be written, whose outputs nobody changes either, or a file system without locks.
 pub(crate) fn claim(
     own: &Path,
     id: &StepId,
     claim: Claim,
     cancel: &Cancel,
-) -> Result<Option<Claimed>, Stopped> {
-    let path = file_of(own, id);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let open = || rustix::fs::open(&path, flags, Mode::from_raw_mode(0o666));
-    let file = match open() {
-        Err(Errno::NOENT) => {
-            let made = std::fs::create_dir_all(own.join("locks"));
-            if made.is_ok() { open() } else { Err(Errno::NOENT) }
-        }
-        other => other,
-    };
-    let Ok(file) = file else { return Ok(None) };
-    let operation = match claim {
-        Claim::Use => FlockOperation::NonBlockingLockShared,
-        Claim::Change => FlockOperation::NonBlockingLockExclusive,
-    };
-    let mut pause_ms = WAIT_MS.0;
-    loop {
-        match rustix::fs::flock(&file, operation) {
-            Ok(()) => return Ok(Some(Claimed { _file: File::from(file) })),
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) if cancel.is_cancelled() => return Err(Stopped),
-            Err(Errno::WOULDBLOCK) => {
-                std::thread::sleep(Duration::from_millis(pause_ms));
-                pause_ms = (pause_ms * 2).min(WAIT_MS.1);
-            }
-            Err(_) => return Ok(None),
-        }
+) -> Result<Result<Lock, StoreError>, Stopped> {
+    let (what, hold) = claim.parts();
+    // A zero byte is in no step's name, so no two have the same text.
+    let name = Digest::blake3(format!("{what}\0{}\0{}", id.step, id.platform).as_bytes());
+    match LockFile::new(own.join("lock")).acquire(&name, hold, &mut |_| !cancel.is_cancelled()) {
+        Ok(Some(lock)) => Ok(Ok(lock)),
+        Ok(None) => Err(Stopped),
+        Err(error) => Ok(Err(error)),
     }
-}
-
-fn file_of(own: &Path, id: &StepId) -> PathBuf {
-    // `@` is in no step's name, so no two nodes have the same file.
-    let name = format!("{}@{}", id.step, id.platform.to_string().replace('/', "_"));
-    let name = if name.len() > NAME_BYTES_MAX { Digest::blake3(name.as_bytes()).to_hex() } else { name };
-    own.join("locks").join(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use spolia_core::Platform;
+    use std::time::Duration;
 
     #[test]
     fn many_may_use_and_one_may_change() {
@@ -96,13 +69,15 @@ mod tests {
         let other = StepId { step: "other".to_owned(), platform: Platform::Any };
         let stopped = Cancel::new().unwrap();
         stopped.cancel();
-        let now = |id: &StepId, what| claim(folder.path(), id, what, &stopped).map(Option::unwrap);
+        let now = |id: &StepId, what| claim(folder.path(), id, what, &stopped).map(Result::unwrap);
         let one = now(&id, Claim::Use).unwrap();
         let two = now(&id, Claim::Use).unwrap();
         assert!(now(&id, Claim::Change).is_err());
+        let work = now(&id, Claim::Workplace).unwrap();
+        assert!(now(&id, Claim::Workplace).is_err());
         let apart = now(&other, Claim::Change).unwrap();
         assert!(now(&other, Claim::Use).is_err());
-        drop((one, two, apart));
+        drop((one, two, apart, work));
         let change = now(&id, Claim::Change).unwrap();
         // Who is not stopped waits.
         let going = Cancel::new().unwrap();

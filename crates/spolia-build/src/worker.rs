@@ -1,7 +1,6 @@
 //! What a worker thread does with one node: restore it, or run it and publish what came out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,15 +8,16 @@ use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree, glob};
 use spolia_engine::perform::{Presence, chain};
-use spolia_engine::{Executor, HostExecutor, Job, Performed, Places, Request, SandboxExecutor};
+use spolia_engine::{Executor, HostExecutor, Job, Performed, Request, SandboxExecutor};
 use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Materialised};
-use spolia_store::{KeyLock, Place, Store, materialise};
+use spolia_store::{Place, Store, materialise};
 
 use crate::build::Build;
-use crate::claim::{Claim, Claimed, Stopped};
+use crate::claim::{Claim, Stopped};
 use crate::graph::NodeId;
 use crate::index;
 use crate::manifest::EngineKind;
+use crate::workplace::Workplace;
 
 /// Work for one node, ready to be done.
 pub(crate) struct Task {
@@ -51,24 +51,37 @@ pub(crate) struct Finished {
     pub(crate) took_token: bool,
 }
 
-impl Build<'_> {
-    /// Does `task` to its end.
-    pub(crate) fn work(&self, mut task: Task, took_token: bool) -> Finished {
-        let finished = |task: &Task, outcome, result: Option<ActionResult>| Finished {
-            id: task.id,
-            key: task.key,
-            outcome,
-            result,
+impl Finished {
+    /// Nothing was done, and nothing has to be stored.
+    pub(crate) fn nothing(id: NodeId, key: ActionKey) -> Self {
+        Self {
+            id,
+            key,
+            outcome: StepOutcome::Skipped { because: String::new() },
+            result: None,
             stored: true,
             stored_bytes: 0,
             cancelled: false,
+            took_token: false,
+        }
+    }
+}
+
+impl Build<'_> {
+    /// Does `task` to its end.
+    pub(crate) fn work(&self, mut task: Task, took_token: bool) -> Finished {
+        let finished = |task: &Task, outcome, result| Finished {
+            outcome,
+            result,
             took_token,
+            ..Finished::nothing(task.id, task.key)
         };
         if let What::Restore { result, tier } = &task.what {
             self.emit(EventKind::StepStarted {
                 id: self.graph.node(task.id).id.clone(),
                 key: task.key,
                 miss: None,
+                needs: self.needs_of(task.id),
             });
             match self.publish(task.id, &result.outputs, &*self.engine.store) {
                 Ok(done) => {
@@ -96,6 +109,10 @@ impl Build<'_> {
                 Err(miss) => task.what = self.run_after_all(task.id, miss),
             }
         }
+    }
+
+    fn needs_of(&self, id: NodeId) -> Vec<spolia_core::event::StepId> {
+        self.graph.node(id).needs.iter().map(|need| self.graph.node(*need).id.clone()).collect()
     }
 
     fn run_after_all(&self, id: NodeId, miss: MissReason) -> What {
@@ -139,6 +156,7 @@ impl Build<'_> {
                     id: node.id.clone(),
                     key: task.key,
                     miss: Some(miss.clone()),
+                    needs: self.needs_of(task.id),
                 });
             },
             on_wait: &|waiting| {
@@ -153,20 +171,8 @@ impl Build<'_> {
         };
         let performed = self.engine.perform(&request);
         // The command has ended; and whoever publishes may have to wait, which must not keep others waiting.
-        workplace.hold(|held| {
-            held.needs.clear();
-            held.mounts.clear();
-        });
-        let mut finished = Finished {
-            id: task.id,
-            key: task.key,
-            outcome: StepOutcome::Skipped { because: String::new() },
-            result: None,
-            stored: true,
-            stored_bytes: 0,
-            cancelled: false,
-            took_token,
-        };
+        workplace.let_go();
+        let mut finished = Finished { took_token, ..Finished::nothing(task.id, task.key) };
         match performed {
             Performed::Hit(result) => match self.publish(task.id, &result.outputs, &*self.engine.store) {
                 Ok(done) => {
@@ -188,11 +194,7 @@ impl Build<'_> {
                 if !done.undeclared.is_empty() {
                     self.tell_undeclared(task.id, &done.undeclared);
                 }
-                // Neither the real store nor unpacking is needed for what has just been made.
-                let published = FolderSource::new(&done.out, &done.result.outputs)
-                    .map_err(PublishError::from)
-                    .and_then(|fresh| self.publish(task.id, &done.result.outputs, &fresh));
-                match published {
+                match self.publish_fresh(task.id, &done.result.outputs, &done.out) {
                     Ok(_) => {
                         finished.outcome = StepOutcome::Ran {
                             miss: miss.clone(),
@@ -282,17 +284,39 @@ impl Build<'_> {
         self.index.presence(path)
     }
 
-    pub(crate) fn publish(
+    /// What has just been made: neither the real store nor unpacking is needed for it.
+    fn publish_fresh(
+        &self,
+        id: NodeId,
+        tree: &Tree,
+        out: &std::path::Path,
+    ) -> Result<Materialised, PublishError> {
+        let fresh = FolderSource::new(out, tree)?;
+        match self.publish_from(id, tree, &fresh, Some(&fresh)) {
+            // Something that the command left running has changed it since it was stored.
+            Err(PublishError::Materialise(error)) if error.is_miss() => {
+                self.publish(id, tree, &*self.engine.store)
+            }
+            published => published,
+        }
+    }
+
+    fn publish(&self, id: NodeId, tree: &Tree, blobs: &dyn Store) -> Result<Materialised, PublishError> {
+        self.publish_from(id, tree, blobs, None)
+    }
+
+    fn publish_from(
         &self,
         id: NodeId,
         tree: &Tree,
         blobs: &dyn Store,
+        giver: Option<&FolderSource>,
     ) -> Result<Materialised, PublishError> {
         let node = self.graph.node(id);
         if node.body.outputs.is_empty() {
             return Ok(Materialised::default());
         }
-        let _alone = self.claim(id, Claim::Change)?;
+        let _alone = self.claim(id, Claim::Change)?.ok();
         let previous = self.remembered(id).filter(|old| old.published == node.place.at);
         let previous = previous.map(|old| old.result.outputs);
         let place = Place { root: &self.session.root, at: &node.place.at };
@@ -300,6 +324,7 @@ impl Build<'_> {
             exact: node.place.exact,
             digests: Some(self.digests),
             previous: previous.as_ref().filter(|_| !node.place.exact),
+            giver,
         };
         Ok(materialise(tree, blobs, place, options)?)
     }
@@ -430,143 +455,5 @@ fn failed(miss: Option<&MissReason>, error: String, hints: Vec<String>) -> StepO
         hints,
         cost: spolia_core::Cost::default(),
         exit_code: None,
-    }
-}
-
-/// The folders of one task, from its start until its outputs are published.
-struct Workplace<'b> {
-    build: &'b Build<'b>,
-    task: &'b Task,
-    /// Its own folder.
-    scratch: PathBuf,
-    held: std::sync::Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    mounts: Vec<spolia_engine::mounts::Mounted>,
-    needs: Vec<Option<Claimed>>,
-    lock: Option<KeyLock>,
-}
-
-impl<'b> Workplace<'b> {
-    fn new(build: &'b Build<'b>, task: &'b Task) -> Self {
-        let id = &build.graph.node(task.id).id;
-        let scratch = match task.engine {
-            EngineKind::Sandbox => {
-                let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
-                build.tmp().join(format!("{}.{number}", std::process::id()))
-            }
-            EngineKind::Host => build.own().join("work").join(&id.step).join(id.platform.to_string()),
-        };
-        Self { build, task, scratch, held: std::sync::Mutex::default() }
-    }
-
-    /// Makes everything the run needs; called again for every try.
-    fn prepare(&self) -> Result<Places, String> {
-        let build = self.build;
-        let node = build.graph.node(self.task.id);
-        let cannot = |path: &std::path::Path, error: std::io::Error| {
-            format!("cannot prepare `{}`: {error}", path.display())
-        };
-        build.make_own_folders().map_err(|error| cannot(&build.own(), error))?;
-        let folder = self.folder()?;
-        let scratch = folder.join("scratch");
-        let out = folder.join("out");
-        for path in [&scratch, &out] {
-            spolia_engine::sandbox::remove_scratch(path)
-                .and_then(|()| std::fs::create_dir(path))
-                .map_err(|error| cannot(path, error))?;
-        }
-        // Whoever holds the outputs of another step must not wait for anything: so they come last.
-        self.hold(|held| held.needs.clear());
-        let mounts = self.mounts()?;
-        let mut needs = BTreeMap::new();
-        for need in &node.needs {
-            let needed = build.graph.node(*need);
-            let (folder, claimed) = build.needs_folder(*need)?;
-            needs.insert(needed.id.step.clone(), folder);
-            self.hold(|held| held.needs.push(claimed));
-        }
-        Ok(Places {
-            root: build.session.root.clone(),
-            out,
-            scratch,
-            needs,
-            mounts,
-            tools: self.task.tools.clone(),
-            whole_folders: self.task.whole_folders.to_vec(),
-            hidden: vec![build.session.store.dir().to_owned()],
-        })
-    }
-
-    fn hold(&self, change: impl FnOnce(&mut Held)) {
-        change(&mut self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    }
-
-    /// Where the run's own folders are. On the host it has the same path each time, since outputs may embed
-    /// it, and one run at a time uses it.
-    fn folder(&self) -> Result<PathBuf, String> {
-        let cannot = |error: std::io::Error| format!("cannot prepare `{}`: {error}", self.scratch.display());
-        if self.task.engine == EngineKind::Sandbox {
-            match std::fs::create_dir(&self.scratch) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(error)),
-                _ => return Ok(self.scratch.clone()),
-            }
-        }
-        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if held.lock.is_none() {
-            let cancel = self.build.session.cancel;
-            let lock = KeyLock::acquire(&self.scratch.join("lock"), &mut |_| !cancel.is_cancelled());
-            // Without it the folders are someone else's.
-            let lock = lock.map_err(|error| chain(&error))?;
-            held.lock = Some(lock.ok_or("it was stopped while another build used its folder")?);
-            let scratch = self.scratch.join("scratch");
-            if scratch.exists() {
-                // A build was killed here, and its command may still be writing.
-                spolia_engine::host::end_left_overs(&scratch);
-            }
-        }
-        Ok(self.scratch.clone())
-    }
-
-    fn mounts(&self) -> Result<Vec<(String, PathBuf)>, String> {
-        let build = self.build;
-        let id = &build.graph.node(self.task.id).id;
-        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        held.mounts.clear();
-        let owner = spolia_engine::mounts::Owner {
-            project: &build.project_name(),
-            step: &id.step,
-            platform: &id.platform,
-        };
-        // In one order everywhere, so that two steps with the same locked mounts cannot wait for each other.
-        let mut wanted: Vec<_> = self.task.action.mounts.iter().collect();
-        wanted.sort_by_key(|mount| (&mount.id, &mount.path));
-        for mount in wanted {
-            let cancel = build.session.cancel;
-            let mut wait = |_| !cancel.is_cancelled();
-            let taken = spolia_engine::mounts::take(&build.session.store, mount, owner, &mut wait);
-            match taken.map_err(|error| chain(&error))? {
-                Some(mounted) => held.mounts.push(mounted),
-                None => return Err(format!("the cache mount `{}` is in use", mount.id)),
-            }
-        }
-        Ok(held.mounts.iter().map(|mount| (mount.inside.clone(), mount.folder.clone())).collect())
-    }
-}
-
-impl Drop for Workplace<'_> {
-    fn drop(&mut self) {
-        // What stays is swept by the next build, or emptied by the next run.
-        match self.task.engine {
-            EngineKind::Sandbox => drop(spolia_engine::sandbox::remove_scratch(&self.scratch)),
-            EngineKind::Host => {
-                let held = self.held.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-                for name in ["out", "scratch"].iter().filter(|_| held.lock.is_some()) {
-                    drop(spolia_engine::sandbox::remove_scratch(&self.scratch.join(name)));
-                }
-            }
-        }
     }
 }

@@ -331,7 +331,7 @@ impl Walk<'_> {
                 let text = invocation.unpack(room, &place.name, replay::content(room, output)?);
                 replay::write(&place.path, &text, output.executable)?;
             } else {
-                replay::put(room, output, &place.path)?;
+                replay::put(room, output, &place.path, place.share)?;
             }
         }
         let root =
@@ -453,7 +453,9 @@ impl Walk<'_> {
                 }
                 continue;
             }
-            match replay::keep_file(room, &place.name, &place.path).map_err(|error| chain(&error))? {
+            match replay::keep_file(room, &place.name, &place.path, place.share)
+                .map_err(|error| chain(&error))?
+            {
                 Some(kept) => outputs.push(kept),
                 None if place.optional => {}
                 None => return Err(missing()),

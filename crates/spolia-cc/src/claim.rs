@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spolia_core::ActionKey;
-use spolia_store::KeyLock;
+use spolia_store::Lock;
 
 use crate::Room;
 
@@ -12,7 +12,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The right to compile what `key` names, and whether somebody else had it meanwhile. No right where the wait
 /// was too long or locks do not work there: then two run, which is harmless.
-pub fn take(room: &Room, key: &ActionKey) -> (Option<KeyLock>, bool) {
+pub fn take(room: &Room, key: &ActionKey) -> (Option<Lock>, bool) {
     let mut waited = false;
     let lock = room.store.lock(&key.0, &mut |waiting| {
         waited = true;

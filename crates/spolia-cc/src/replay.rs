@@ -21,8 +21,8 @@ pub enum Share {
     /// Its bytes are shared where the file system can, else copied.
     #[default]
     Copy,
-    /// Where bytes cannot be shared it is a hard link to the store's read-only file, whose content is checked
-    /// at each use: a tool that writes through the link costs a miss, not a wrong result.
+    /// A hard link to the store's file, whose content is checked at each use: a tool that writes through a link
+    /// costs a miss, not a wrong result.
     HardLink,
     /// Its text depends on the call: it goes through the invocation's own hands.
     Text,
@@ -104,7 +104,12 @@ pub fn keep_bytes(
 ///
 /// # Errors
 /// It is no regular file, or cannot be read; those of the store.
-pub fn keep_file(room: &Room, name: &str, path: &Path) -> Result<Option<KeptOutput>, ReplayError> {
+pub fn keep_file(
+    room: &Room,
+    name: &str,
+    path: &Path,
+    share: Share,
+) -> Result<Option<KeptOutput>, ReplayError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -116,6 +121,13 @@ pub fn keep_file(room: &Room, name: &str, path: &Path) -> Result<Option<KeptOutp
         return Err(at("read", path, std::io::Error::other("it is no regular file")));
     }
     let executable = metadata.mode() & 0o100 != 0;
+    if share == Share::HardLink {
+        let (key, digest) = room.digest(path).map_err(|error| at("read", path, error))?;
+        if room.store.adopt(path, digest)? {
+            let (name, digest) = (name.to_owned(), *digest.as_bytes());
+            return Ok(Some(KeptOutput { name, digest, size: key.size, executable, inline: None }));
+        }
+    }
     let imported = room.store.import(&file)?;
     Ok(Some(KeptOutput {
         name: name.to_owned(),
@@ -144,11 +156,36 @@ pub fn content(room: &Room, kept: &KeptOutput) -> Result<Vec<u8>, ReplayError> {
     }
 }
 
+/// Gives the store's own file a name at `path` as well, if it is there and still holds what it should; whether that
+/// was done. Its time becomes that of now: make goes by that.
+fn link(room: &Room, kept: &KeptOutput, path: &Path) -> bool {
+    let Some(blob) = kept.blob() else { return false };
+    let stored = room.store.plain_path(blob);
+    if rustix::fs::stat(&stored).is_err() {
+        return false;
+    }
+    // Somebody may have written through another name of it.
+    if room.digest(&stored).map(|(_, found)| found).ok() != Some(blob) {
+        let _unremoved = std::fs::remove_file(&stored);
+        return false;
+    }
+    let _not_there = rustix::fs::unlink(path);
+    if std::fs::hard_link(&stored, path).is_err() {
+        return false;
+    }
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
 /// Puts a kept output at `path`.
 ///
 /// # Errors
 /// It is gone from the store; the place cannot be written.
-pub fn put(room: &Room, kept: &KeptOutput, path: &Path) -> Result<(), ReplayError> {
+pub fn put(room: &Room, kept: &KeptOutput, path: &Path, share: Share) -> Result<(), ReplayError> {
+    if share == Share::HardLink && link(room, kept, path) {
+        return Ok(());
+    }
     if let Some(Raw(inline)) = &kept.inline {
         return write(path, inline, kept.executable);
     }

@@ -148,6 +148,9 @@ pub enum EventKind {
         key: ActionKey,
         /// Why it runs; `None` where it is being restored.
         miss: Option<MissReason>,
+        /// The steps whose outputs it uses.
+        #[serde(default)]
+        needs: Vec<StepId>,
     },
     /// A step wrote something. Not in the journal: the log is in the store.
     StepOutput {
@@ -190,6 +193,25 @@ pub enum EventKind {
         message: String,
         /// What to do.
         hint: Option<String>,
+    },
+    /// A measurement began. What is in it is `spolia perf`'s own, with its own version.
+    Measuring {
+        /// Tells the measurements of one run apart, from 0.
+        series: u32,
+        /// What is measured, and on what machine.
+        facts: serde_json::Value,
+    },
+    /// One run of what is measured ended.
+    Measured {
+        /// Which measurement.
+        series: u32,
+        /// What was observed.
+        sample: serde_json::Value,
+    },
+    /// Somebody said that a cost is the new normal.
+    Accepted {
+        /// Of what, from when on and why: `spolia perf`'s own.
+        baseline: serde_json::Value,
     },
     /// The command ended.
     RunFinished {

@@ -24,6 +24,7 @@ pub mod sbom;
 pub mod signature;
 pub mod sources;
 pub mod text;
+pub mod verify;
 
 pub use error::DistError;
 pub use manifest::Dist;

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! oci-layout                    { imageLayoutVersion: "1.0.0" }
-//! index.json                    one descriptor for each platform
-//! blobs/sha256/<hex>            manifests, configs, layers
+//! index.json                    one descriptor, of an index with one manifest for each platform
+//! blobs/sha256/<hex>            that index, manifests, configs, layers
 //! ```
 //!
 //! Source: OCI image specification 1.0, image-layout.md, manifest.md, config.md.
@@ -81,6 +81,11 @@ impl Layout<'_> {
             images.push(image);
         }
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": images });
+        // One image as engines see it, which is several: they choose by their platform.
+        let mut entry = self.blob(INDEX_TYPE, &index, &folder, &mut blobs)?;
+        let tag = self.facts.version.clone().unwrap_or_else(|| self.dist.name.clone());
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry] });
         let mut members: BTreeMap<RelPath, Member> = BTreeMap::new();
         for (name, value) in [("index.json", index), ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }))]
         {

@@ -33,7 +33,7 @@ use crate::sbom::Bill;
 use crate::sources::{self, Item};
 
 /// Changes when the same plan gives other bytes.
-const FORM: u64 = 1;
+const FORM: u64 = 3;
 /// How the folder that files are put together in begins its name.
 const STAGE: &str = ".spolia-dist-";
 
@@ -427,7 +427,7 @@ pub fn look_up(
     if spolia_store::is_right(&tree, place, digests, false) {
         return Found::InPlace(tree);
     }
-    let options = MaterialiseOptions { exact: false, digests: Some(digests), previous: None };
+    let options = MaterialiseOptions { exact: false, digests: Some(digests), ..Default::default() };
     if std::fs::create_dir_all(out).is_ok() && spolia_store::materialise(&tree, store, place, options).is_ok()
     {
         return Found::Restored(tree);

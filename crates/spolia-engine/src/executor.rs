@@ -36,7 +36,8 @@ pub struct Places {
     pub root: PathBuf,
     /// An empty folder that becomes `${out}`.
     pub out: PathBuf,
-    /// A private folder for the run, empty, removed by the caller.
+    /// A private folder for the run, empty or as a former run of the same executor has left it; removed by the
+    /// caller.
     pub scratch: PathBuf,
     /// Folders holding exactly the outputs of each needed step.
     pub needs: BTreeMap<String, PathBuf>,

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod executor;
 pub mod host;
 pub mod jobserver;
+pub mod measure;
 pub mod mounts;
 pub mod observe;
 pub mod perform;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use spolia_core::action::{Mount, MountScope, Sharing};
 use spolia_core::{Digest, Platform};
+use spolia_store::mounts::{self, SharedUse};
 use spolia_store::{KeyLock, LocalStore, StoreError, Waiting};
 
 /// How many folders of one private mount there may be.
@@ -18,7 +19,13 @@ pub struct Mounted {
     pub inside: String,
     /// Its folder.
     pub folder: PathBuf,
-    _lock: Option<KeyLock>,
+    _use: Use,
+}
+
+/// What is held while a mount is in use.
+enum Use {
+    Alone(#[expect(dead_code, reason = "dropping it lets go")] KeyLock),
+    Shared(#[expect(dead_code, reason = "dropping it lets go")] SharedUse),
 }
 
 /// Who a mount belongs to.
@@ -56,21 +63,25 @@ pub fn take(
 ) -> Result<Option<Mounted>, StoreError> {
     let above = store.base().join("mounts").join(owner.folder_name(mount.scope));
     make(&above)?;
-    let mounted = |folder: PathBuf, lock| -> Result<Option<Mounted>, StoreError> {
+    let mounted = |folder: PathBuf, held| -> Result<Option<Mounted>, StoreError> {
         make(&folder)?;
-        Ok(Some(Mounted { inside: mount.path.clone(), folder, _lock: lock }))
+        mounts::note_use(&folder);
+        Ok(Some(Mounted { inside: mount.path.clone(), folder, _use: held }))
     };
     match mount.sharing {
-        Sharing::Shared => mounted(above.join(&mount.id), None),
+        Sharing::Shared => match mounts::share(&above.join(&mount.id), wait)? {
+            Some(held) => mounted(above.join(&mount.id), Use::Shared(held)),
+            None => Ok(None),
+        },
         Sharing::Locked => match KeyLock::acquire(&lock_path(&above, &mount.id), wait)? {
-            Some(lock) => mounted(above.join(&mount.id), Some(lock)),
+            Some(lock) => mounted(above.join(&mount.id), Use::Alone(lock)),
             None => Ok(None),
         },
         Sharing::Private => {
             for number in 0..PRIVATE_MAX {
                 let name = if number == 0 { mount.id.clone() } else { format!("{}.{number}", mount.id) };
                 if let Some(lock) = KeyLock::acquire(&lock_path(&above, &name), &mut |_| false)? {
-                    return mounted(above.join(name), Some(lock));
+                    return mounted(above.join(name), Use::Alone(lock));
                 }
             }
             Ok(None)
@@ -79,7 +90,7 @@ pub fn take(
 }
 
 fn lock_path(above: &Path, name: &str) -> PathBuf {
-    above.join(format!("{name}.lock"))
+    mounts::lock_path(&above.join(name))
 }
 
 fn make(folder: &Path) -> Result<(), StoreError> {

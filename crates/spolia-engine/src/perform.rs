@@ -20,6 +20,9 @@ use crate::executor::{End, Execution, Executor, ExecutorError, Job, Places, Ran}
 /// The most absent files a result may depend on.
 pub const MISSING_MAX: usize = 20_000;
 
+/// A description that is longer has an entry of its own, so that it is not read with each hit; bytes.
+const DESCRIPTION_INSIDE_BYTES_MAX: usize = 8 << 10;
+
 /// What stands at a project path that a command looked for and did not find in its sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -297,7 +300,8 @@ impl Engine {
         }
     }
 
-    /// Log, then action, then result: a result is never there before what it names.
+    /// Log, then action, then result: a result is never there before what it names. Where what it was made of is
+    /// short, that goes into the result's own entry: to make a file costs more than to write it.
     fn record(&self, request: &Request<'_>, result: &ActionResult, log: &[u8]) -> Result<u64, StoreError> {
         let mut bytes = 0;
         let mut put = |entry, content: &[u8]| -> Result<(), StoreError> {
@@ -314,8 +318,12 @@ impl Engine {
             project: Some(request.job.project.clone()),
             explanation: request.action.explain(),
         };
-        put(Entry::action(request.key), &serde_json::to_vec(&description).unwrap_or_default())?;
-        put(Entry::result(request.key), &encode(result))?;
+        let description = serde_json::to_vec(&description).unwrap_or_default();
+        let mut payload = encode(result);
+        if description.len() > DESCRIPTION_INSIDE_BYTES_MAX || !add_description(&mut payload, &description) {
+            put(Entry::action(request.key), &description)?;
+        }
+        put(Entry::result(request.key), &payload)?;
         Ok(bytes)
     }
 
@@ -332,8 +340,8 @@ impl Engine {
     }
 }
 
-/// The payload of an action entry, as JSON: what went into a key, and what the action was called. The
-/// names are for people and not part of the key: one action may be two steps' under two names, and the
+/// What went into a key, and what the action was called: as JSON, the payload of an action entry, or where it
+/// is short the field `action` in the payload of the result. The names are for people and not part of the key: one action may be two steps' under two names, and the
 /// last one to run it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
@@ -358,12 +366,34 @@ impl Description {
 
 /// What the action with this key was, where that is still known.
 pub fn describe(store: &dyn Store, key: ActionKey) -> Option<Description> {
+    #[derive(Deserialize)]
+    struct Inside {
+        action: Option<Description>,
+    }
     let mut raw = Vec::new();
+    if let Ok(Some(_)) = store.get(Entry::result(key), &mut raw)
+        && let Ok(Inside { action: Some(description) }) = serde_json::from_slice(&raw)
+    {
+        return Some(description);
+    }
+    raw.clear();
     store.get(Entry::action(key), &mut raw).ok()??;
     serde_json::from_slice(&raw).ok()
 }
 
-/// The payload of a result entry: JSON.
+/// Puts `description` into the payload of a result, as its last field; whether there was a place for it.
+fn add_description(payload: &mut Vec<u8>, description: &[u8]) -> bool {
+    let has_fields = payload.starts_with(b"{\"") && payload.ends_with(b"}");
+    if has_fields && !description.is_empty() {
+        payload.pop();
+        payload.extend_from_slice(b",\"action\":");
+        payload.extend_from_slice(description);
+        payload.push(b'}');
+    }
+    has_fields && !description.is_empty()
+}
+
+/// The payload of a result entry: JSON. What the action was may be a further field of it.
 pub fn encode(result: &ActionResult) -> Vec<u8> {
     serde_json::to_vec(result).unwrap_or_default()
 }
@@ -504,4 +534,52 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 fn now_us() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spolia_core::{Digest, Tree};
+    use spolia_store::LocalOptions;
+
+    fn result() -> ActionResult {
+        ActionResult {
+            outputs: Tree::default(),
+            log: None,
+            cost: Cost::default(),
+            missing: Vec::new(),
+            finished_at_us: 7,
+        }
+    }
+
+    #[test]
+    fn a_description_is_found_inside_its_result_and_beside_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(temp.path(), LocalOptions::default()).unwrap();
+        let key = ActionKey(Digest::blake3(b"k"));
+        let called = |label: &str| Description { label: Some(label.to_owned()), ..Description::default() };
+        assert_eq!(describe(&store, key), None);
+        // As the first releases wrote it, and as long ones still are.
+        let beside = serde_json::to_vec(&called("beside")).unwrap();
+        store.put_bytes(Entry::action(key), &beside).unwrap();
+        assert_eq!(describe(&store, key), Some(called("beside")));
+        store.put_bytes(Entry::result(key), &encode(&result())).unwrap();
+        assert_eq!(describe(&store, key), Some(called("beside")));
+
+        let mut payload = encode(&result());
+        assert!(add_description(&mut payload, &serde_json::to_vec(&called("inside")).unwrap()));
+        assert_eq!(decode(&payload), Some(result()), "who looks for the result alone finds it");
+        assert_eq!(spolia_store::gc::result_blobs(&payload), Some(Vec::new()));
+        store.put_bytes(Entry::result(key), &payload).unwrap();
+        assert_eq!(describe(&store, key), Some(called("inside")));
+    }
+
+    #[test]
+    fn what_is_no_payload_stays_as_it_is() {
+        for payload in [&b""[..], b"{}", b"[1]", b"{\"a\":1"] {
+            let mut raw = payload.to_vec();
+            assert!(!add_description(&mut raw, b"{}"));
+            assert_eq!(raw, payload);
+        }
+    }
 }

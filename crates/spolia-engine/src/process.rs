@@ -4,7 +4,6 @@
 //! killed before the leader is reaped, while the group's number cannot have been given to anyone else. With
 //! [`run_beside`] it stays in the caller's group, as a compiler does that is called by way of us.
 
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -153,7 +152,8 @@ fn watch(
         drain: None,
     };
     let mut ended = false;
-    let mut buffer = vec![0; CHUNK_BYTES];
+    // Not cleared: most runs print nothing.
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES);
     loop {
         if ended && out.reader.is_none() && err.reader.is_none() {
             return Ok(watched);
@@ -220,7 +220,7 @@ fn open_pidfd(pid: i32) -> std::io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
+pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
     let now = Instant::now();
     let timeout = until.map(|until| {
@@ -233,28 +233,27 @@ fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::Result<()> {
     }
 }
 
-fn take<R: Read>(
+fn take<R: AsFd>(
     pipe: &mut Pipe<R>,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     watched: &mut Watched,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<()> {
     let Some(reader) = &mut pipe.reader else { return Ok(()) };
-    let held = pipe.held.len();
-    buffer[..held].copy_from_slice(&pipe.held);
-    let length = match reader.read(&mut buffer[held..]) {
-        Ok(length) => length,
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
-        Err(error) => return Err(error),
+    buffer.clear();
+    buffer.extend_from_slice(&pipe.held);
+    let ended = match rustix::io::read(reader, rustix::buffer::spare_capacity(buffer)) {
+        Ok(length) => length == 0,
+        Err(rustix::io::Errno::INTR) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
     };
-    let arrived = &buffer[..held + length];
     pipe.held.clear();
-    if length == 0 {
+    if ended {
         pipe.reader = None;
-        keep(pipe.stream, arrived, watched, on_output);
+        keep(pipe.stream, buffer, watched, on_output);
         return Ok(());
     }
-    let (piece, held) = arrived.split_at(arrived.len() - unfinished_utf8(arrived));
+    let (piece, held) = buffer.split_at(buffer.len() - unfinished_utf8(buffer));
     pipe.held.extend_from_slice(held);
     keep(pipe.stream, piece, watched, on_output);
     Ok(())

@@ -41,13 +41,20 @@ impl Executor for SandboxExecutor {
         let places = execution.places;
         let scratch = places.scratch.join("sandbox");
         let prepare = |path: &Path, source| ExecutorError::Prepare { path: path.to_owned(), source };
-        make_private(&scratch).map_err(|source| prepare(&scratch, source))?;
-        let (command, exchange) = sandbox::command(&spec(execution, &scratch))?;
+        let used = match make_private(&scratch) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                sandbox::reset_scratch(&scratch).map(|()| true)
+            }
+            made => made.map(|()| false),
+        };
+        let used = used.map_err(|source| prepare(&scratch, source))?;
+        let (command, exchange) = sandbox::command(&spec(execution, &scratch, used))?;
         let limits = Limits { cancel: execution.cancel, timeout: execution.job.timeout };
         let ended = process::run(command, &limits, on_output)
             .map_err(|source| ExecutorError::Start { program: "the sandbox".to_owned(), source })?;
         let report = exchange.report();
-        let removed = sandbox::remove_scratch(&scratch);
+        // Now and not by who uses it next: what a run has left may be large.
+        let reset = sandbox::reset_scratch(&scratch);
         if matches!(ended.end, End::Cancelled | End::TimedOut) {
             return Ok(Ran {
                 end: ended.end,
@@ -59,7 +66,7 @@ impl Executor for SandboxExecutor {
             });
         }
         let report = report?;
-        removed.map_err(|source| prepare(&scratch, source))?;
+        reset.map_err(|source| prepare(&scratch, source))?;
         finish(report, ended)
     }
 }
@@ -114,7 +121,7 @@ fn finish(report: Report, ended: process::Ended) -> Result<Ran, ExecutorError> {
     })
 }
 
-fn spec(execution: &Execution<'_>, scratch: &Path) -> SandboxSpec {
+fn spec(execution: &Execution<'_>, scratch: &Path, scratch_used: bool) -> SandboxSpec {
     let Execution { action, job, places, keep_fds, .. } = execution;
     let view = View {
         root: Path::new(ROOT),
@@ -129,6 +136,7 @@ fn spec(execution: &Execution<'_>, scratch: &Path) -> SandboxSpec {
     let (files, dirs) = single_inputs(execution);
     SandboxSpec {
         scratch: Bytes::from(scratch),
+        scratch_used,
         argv: action.command.argv.iter().map(|word| bytes(&view.expand(word, action))).collect(),
         env: env.iter().map(|(name, value)| (Bytes::from(name), bytes(value))).collect(),
         cwd: Bytes::from(&action.command.folder.under(Path::new(ROOT))),

@@ -78,6 +78,40 @@ pub(crate) fn wait4(pid: i32) -> io::Result<(i32, Ended, Rusage)> {
     }
 }
 
+/// Takes the end of a child other than `leader` that has ended; `None` where there is none, or where the leader is
+/// the next to be told of.
+pub(crate) fn wait4_orphan(leader: i32) -> io::Result<Option<Rusage>> {
+    // SAFETY: `siginfo_t` is plain data, for which zero is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the pointer is to a live local of the right type.
+    match check(unsafe { libc::waitid(libc::P_ALL, 0, &mut info, flags) }) {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // SAFETY: after `waitid` this field is set; it is zero where no child has ended.
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 || pid == leader {
+        return Ok(None);
+    }
+    wait4(pid).map(|(_, _, usage)| Some(usage))
+}
+
+/// Takes the end of any child that has ended; `None` where there is none.
+pub(crate) fn wait4_any_ended() -> io::Result<Option<Rusage>> {
+    wait4_orphan(0)
+}
+
+/// What all children that were waited for have cost.
+pub(crate) fn children_usage() -> io::Result<Rusage> {
+    // SAFETY: `rusage` is plain integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live local of the right type.
+    check(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) })?;
+    Ok(Rusage::from_kernel(&usage))
+}
+
 impl Rusage {
     /// Takes in another tree: times add up, the larger process counts.
     pub(crate) fn add(&mut self, other: Self) {

@@ -57,6 +57,10 @@ const TESTS: &[(&str, fn())] = &[
     ("missing_scratch", missing_scratch),
     ("many_files_are_staged", many_files_are_staged),
     ("scratch_with_odd_modes_is_removed", scratch_with_odd_modes_is_removed),
+    (
+        "a_scratch_folder_is_used_again_only_as_it_was_made",
+        a_scratch_folder_is_used_again_only_as_it_was_made,
+    ),
     ("observe_finds_missing_files", observe_finds_missing_files),
     ("observe_follows_links_and_folders", observe_follows_links_and_folders),
     ("observe_tells_made_files", observe_tells_made_files),
@@ -959,6 +963,51 @@ fn scratch_with_odd_modes_is_removed() {
     assert!(!scratch.exists());
     assert!(Path::new("/usr/bin").exists());
     sandbox::remove_scratch(&scratch).unwrap();
+}
+
+fn a_scratch_folder_is_used_again_only_as_it_was_made() {
+    let stand = Stand::new();
+    let scratch = stand.path("scratch");
+    let inodes = || ["tmp", "home", "tree"].map(|name| fs::metadata(scratch.join(name)).unwrap().ino());
+    let run = |script: &str, used: bool| {
+        let mut spec = stand.spec.clone();
+        spec.scratch_used = used;
+        spec.argv = ["/bin/sh", "-euc", script].iter().map(Bytes::from).collect();
+        let (child, exchange) = start(&spec);
+        let output = child.wait_with_output().unwrap();
+        let report = exchange.report().unwrap();
+        assert_eq!(report.end, End::Exited(0), "{}", String::from_utf8_lossy(&output.stderr));
+        sandbox::reset_scratch(&scratch).unwrap();
+    };
+    run("true", false);
+    let first = inodes();
+    run("touch /tmp/a made; rm /tmp/a made", true);
+    assert_eq!(inodes(), first, "they were made again");
+    for dirt in
+        ["touch /tmp/a", "mkdir -p made/below; chmod 0 made", "chmod 700 /tmp", "chmod 000 /spolia/root"]
+    {
+        run(dirt, true);
+        let left = names_in(&scratch).into_iter().all(|name| names_in(&scratch.join(name)).is_empty());
+        assert!(left, "after `{dirt}`");
+        run(
+            "test -z \"$(ls -A /tmp /spolia/root | grep -v :)\"; touch made /tmp/made; rm made /tmp/made
+             test \"$(stat -c %a /tmp) $(stat -c %a /spolia/root)\" = '1777 755'",
+            true,
+        );
+    }
+    // An attribute would be seen by the next run, and an access list would apply to its files.
+    let tmp = scratch.join("tmp");
+    let name = c"user.spolia";
+    if rustix::fs::setxattr(&tmp, name, b"x", rustix::fs::XattrFlags::empty()).is_ok() {
+        sandbox::reset_scratch(&scratch).unwrap();
+        assert!(!tmp.exists());
+    }
+    // Nor is a link followed.
+    sandbox::remove_scratch(&scratch).unwrap();
+    fs::create_dir(&scratch).unwrap();
+    symlink("/", scratch.join("tmp")).unwrap();
+    sandbox::reset_scratch(&scratch).unwrap();
+    assert!(names_in(&scratch).is_empty() && Path::new("/usr/bin").exists());
 }
 
 // ---- observe ----

@@ -4,7 +4,9 @@
 //! `cargo xtask fuzz` feeds them for as long as one likes; the tests here feed them seeds and a few thousand
 //! changed seeds each.
 
+mod compilers;
 mod files;
+mod releases;
 mod targets;
 
 /// One parser.
@@ -29,12 +31,18 @@ pub const TARGETS: &[Target] = &[
     targets::RESULT,
     targets::SANDBOX,
     targets::INIT,
+    compilers::DEPFILE,
+    compilers::RESPONSE,
+    compilers::INPUT_SETS,
     files::JOURNAL,
     files::DIGESTS,
     files::STATE,
     files::FRESH,
     files::BLOB,
     files::SEALED,
+    releases::SUMS,
+    releases::ARCHIVE,
+    releases::RECORD,
 ];
 
 /// The one of this name.

@@ -200,7 +200,8 @@ fn near_end(first: &[f64], second: &[f64], median: f64) -> Interval {
 fn because(verdict: &Verdict, effect: f64, rule: &Rule) -> String {
     let fewest = verdict.runs.0.min(verdict.runs.1);
     if fewest < rule.runs_min() {
-        return format!("{fewest} runs of each cannot decide: at least {} are needed", rule.runs_min());
+        let runs = if fewest == 1 { "run" } else { "runs" };
+        return format!("{fewest} {runs} of each cannot decide: at least {} are needed", rule.runs_min());
     }
     let limit = format!("{}%", rule.effect_min * 100.0);
     if effect.abs() > rule.effect_min {

@@ -19,6 +19,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -126,6 +127,8 @@ pub struct Hashed {
 struct Clock {
     /// Where a nameless file can be made; `None` where that failed.
     folder: Option<PathBuf>,
+    /// That file: one for all questions, since making files is dear.
+    file: Option<OwnedFd>,
     /// The machine's clock when it was last asked, and what it said.
     asked: Option<(i64, i64)>,
 }
@@ -169,7 +172,7 @@ impl DigestCache {
         if let Ok(stat) = rustix::fs::stat(folder)
             && let Ok(mut clocks) = self.clocks.lock()
         {
-            let clock = Clock { folder: Some(folder.to_owned()), asked: None };
+            let clock = Clock { folder: Some(folder.to_owned()), file: None, asked: None };
             clocks.insert(StatKey::of(&stat).dev, clock);
         }
     }
@@ -313,8 +316,8 @@ impl DigestCache {
         {
             return said;
         }
-        let Some(said) = clock.folder.as_deref().and_then(|folder| touch(folder, key.dev)) else {
-            clock.folder = None;
+        let Some(said) = clock.ask(key.dev) else {
+            (clock.folder, clock.file) = (None, None);
             return unknown;
         };
         clock.asked = Some((machine, said));
@@ -443,21 +446,30 @@ pub(crate) fn machine_now_ns() -> i64 {
     nanoseconds(now.tv_sec, now.tv_nsec)
 }
 
-/// The ctime of a file that is made now in `folder`, if that lies on `dev`.
-fn touch(folder: &Path, dev: u64) -> Option<i64> {
-    let mode = Mode::from_raw_mode(0o600);
-    let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let stat = match rustix::fs::open(folder, nameless, mode) {
-        Ok(file) => rustix::fs::fstat(file).ok()?,
-        Err(_) => {
-            let path = folder.join(format!(".{}", crate::local::temp_name()));
-            let named = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let file = rustix::fs::open(&path, named, mode).ok()?;
-            let stat = rustix::fs::fstat(file);
-            rustix::fs::unlinkat(CWD, &path, AtFlags::empty()).ok()?;
-            stat.ok()?
+impl Clock {
+    /// The ctime of a file on `dev` that is changed now.
+    fn ask(&mut self, dev: u64) -> Option<i64> {
+        if self.file.is_none() {
+            self.file = Some(nameless(self.folder.as_deref()?)?);
         }
-    };
-    let key = StatKey::of(&stat);
-    (key.dev == dev).then_some(key.ctime_ns)
+        let file = self.file.as_ref()?;
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        rustix::fs::futimens(file, &times).ok()?;
+        let key = StatKey::of(&rustix::fs::fstat(file).ok()?);
+        (key.dev == dev).then_some(key.ctime_ns)
+    }
+}
+
+/// A file without a name on the file system of `folder`.
+fn nameless(folder: &Path) -> Option<OwnedFd> {
+    let mode = Mode::from_raw_mode(0o600);
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(folder, flags | OFlags::TMPFILE, mode) {
+        return Some(file);
+    }
+    let path = folder.join(format!(".{}", crate::local::temp_name()));
+    let file = rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode).ok()?;
+    rustix::fs::unlinkat(CWD, &path, AtFlags::empty()).ok()?;
+    Some(file)
 }

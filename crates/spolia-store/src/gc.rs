@@ -4,6 +4,7 @@
 //!   result needs stay. A blob that no result refers to goes.
 //! - Nothing younger than the grace goes, since builds that run now publish blobs before the result that
 //!   names them. A blob that is put again counts as new.
+//! - Folders of cache mounts are counted and go by the same policy, as wholes; never one that is in use.
 //! - What another process removes or renews meanwhile is left alone. A build that loses an entry under
 //!   its hands sees a miss.
 //! - Left-overs go as well: temporary files of dead processes, locks that nobody holds, old journal days.
@@ -19,7 +20,8 @@ use spolia_core::{ActionKey, ActionResult, Digest};
 
 use crate::journal;
 use crate::local::{Form, LocalStore, is_abandoned, names};
-use crate::lock::KeyLock;
+use crate::lock::{KEYS_FILE, KeyLock};
+use crate::mounts::{self, ListedMount};
 use crate::refs;
 use crate::size;
 use crate::store::{Entry, Space, Store, StoreError};
@@ -41,6 +43,8 @@ pub struct Policy {
     pub max_bytes: Option<u64>,
     /// How long a result may go unused; no limit where `None`.
     pub max_age: Option<Duration>,
+    /// Bytes that have to become free on the disk.
+    pub free_bytes: Option<u64>,
     /// Results that stay whatever their age and size.
     pub pinned: HashSet<ActionKey>,
     /// Nothing written or used within this time goes. At least half an hour is wise.
@@ -54,6 +58,7 @@ impl Default for Policy {
         Self {
             max_bytes: None,
             max_age: None,
+            free_bytes: None,
             pinned: HashSet::new(),
             grace: Duration::from_secs(60 * 60),
             journal_age: Some(Duration::from_secs(400 * 24 * 60 * 60)),
@@ -94,6 +99,8 @@ pub struct Listing {
     pub actions: Vec<(ActionKey, ListedFile)>,
     /// The blobs' files; one blob may have two.
     pub blobs: Vec<(Digest, ListedFile)>,
+    /// Folders of cache mounts. They go by the same policy, unless one is in use.
+    pub mounts: Vec<ListedMount>,
 }
 
 impl Listing {
@@ -102,7 +109,8 @@ impl Listing {
         let results = self.results.iter().map(|result| result.file.bytes);
         let actions = self.actions.iter().map(|(_, file)| file.bytes);
         let blobs = self.blobs.iter().map(|(_, file)| file.bytes);
-        results.chain(actions).chain(blobs).sum()
+        let mounts = self.mounts.iter().map(|mount| mount.bytes);
+        results.chain(actions).chain(blobs).chain(mounts).sum()
     }
 }
 
@@ -124,6 +132,8 @@ pub enum Why {
 pub struct GcPlan {
     /// What, why, and its file.
     pub removals: Vec<(Entry, Why, ListedFile)>,
+    /// Cache mounts, and why.
+    pub mounts: Vec<(ListedMount, Why)>,
     /// Bytes of all entries before.
     pub bytes_before: u64,
     /// Bytes of what goes.
@@ -139,6 +149,8 @@ pub struct GcReport {
     pub removed: u64,
     /// Their bytes.
     pub removed_bytes: u64,
+    /// Cache mounts that were removed; their bytes are in `removed_bytes`.
+    pub removed_mounts: u64,
     /// Left-overs that were removed: temporary files, locks, journal days, digest caches.
     pub swept: u64,
 }
@@ -164,9 +176,25 @@ pub fn plan(listing: &Listing, policy: &Policy, now_us: u64) -> GcPlan {
         }
     }
     let mut counts = Counts::new(listing, &evicted, &is_young);
-    if let Some(max) = policy.max_bytes.filter(|max| counts.kept_bytes > *max) {
-        let target = max / 100 * LOW_WATER_PERCENT + max % 100 * LOW_WATER_PERCENT / 100;
+    let mut mounts: Vec<&ListedMount> = listing.mounts.iter().filter(|m| !is_young(m.used_at_us)).collect();
+    mounts.sort_by(|a, b| (a.used_at_us, &a.path).cmp(&(b.used_at_us, &b.path)));
+    counts.kept_bytes += listing.mounts.iter().map(|mount| mount.bytes).sum::<u64>();
+    let is_old = |mount: &&ListedMount| oldest_kept_us.is_some_and(|oldest| mount.used_at_us < oldest);
+    let (old, mounts): (Vec<&ListedMount>, Vec<&ListedMount>) = mounts.into_iter().partition(is_old);
+    for mount in old {
+        counts.kept_bytes -= mount.bytes;
+        plan.take_mount(mount, Why::Old);
+    }
+    if let Some(target) = policy.target_bytes(counts.kept_bytes, plan.bytes_before) {
+        let mut mounts = mounts.into_iter().peekable();
         for result in &results {
+            // Whichever was not used for longer.
+            while let Some(mount) = mounts.next_if(|mount| mount.used_at_us <= result.used_at_us) {
+                if counts.kept_bytes > target {
+                    counts.kept_bytes -= mount.bytes;
+                    plan.take_mount(mount, Why::Size);
+                }
+            }
             if counts.kept_bytes <= target {
                 break;
             }
@@ -176,12 +204,33 @@ pub fn plan(listing: &Listing, policy: &Policy, now_us: u64) -> GcPlan {
                 counts.release(result);
             }
         }
+        for mount in mounts {
+            if counts.kept_bytes > target {
+                counts.kept_bytes -= mount.bytes;
+                plan.take_mount(mount, Why::Size);
+            }
+        }
     }
     plan.list(listing, &results, &evicted, &counts, &is_young);
     plan
 }
 
+impl Policy {
+    /// Down to how many bytes the store has to go; `None` where it is within its limits.
+    fn target_bytes(&self, kept: u64, before: u64) -> Option<u64> {
+        let low = |max: u64| max / 100 * LOW_WATER_PERCENT + max % 100 * LOW_WATER_PERCENT / 100;
+        let by_size = self.max_bytes.filter(|max| kept > *max).map(low);
+        let by_room = self.free_bytes.map(|bytes| before.saturating_sub(bytes)).filter(|left| kept > *left);
+        by_size.into_iter().chain(by_room).min()
+    }
+}
+
 impl GcPlan {
+    fn take_mount(&mut self, mount: &ListedMount, why: Why) {
+        self.bytes_freed += mount.bytes;
+        self.mounts.push((mount.clone(), why));
+    }
+
     fn list(
         &mut self,
         listing: &Listing,
@@ -328,6 +377,7 @@ pub fn list(
             }
         })?;
     }
+    listing.mounts = mounts::list(store)?;
     let mut payload = Vec::new();
     for result in &mut listing.results {
         payload.clear();
@@ -377,6 +427,12 @@ pub fn collect(
             }
         }
     }
+    for (mount, _) in &plan.mounts {
+        if mount.remove() {
+            report.removed_mounts += 1;
+            report.removed_bytes += mount.bytes;
+        }
+    }
     size::set(store, plan.bytes_before.saturating_sub(report.removed_bytes), now_us)?;
     let kept: HashSet<ActionKey> = listing.results.iter().map(|result| result.key).collect();
     uses::merge(store, &uses, &|key| kept.contains(key) && !gone.contains(key))?;
@@ -407,8 +463,9 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
     }
     for (name, path) in names(&store.base().join("locks"))? {
         let old = age(&path).is_some_and(|age| age > LOCK_AGE_MAX);
+        let stays = name == b"gc" || name == KEYS_FILE.as_bytes();
         // Taking it and letting go removes it; a lock that someone holds stays.
-        if old && name != b"gc" && matches!(KeyLock::acquire(&path, &mut |_| false), Ok(Some(_))) {
+        if old && !stays && matches!(KeyLock::acquire(&path, &mut |_| false), Ok(Some(_))) {
             swept += 1;
         }
     }
@@ -487,9 +544,12 @@ mod tests {
 
     fn removed(listing: &Listing, policy: &Policy) -> Vec<String> {
         let plan = plan(listing, policy, NOW_US);
-        assert_eq!(plan.bytes_freed, plan.removals.iter().map(|(_, _, file)| file.bytes).sum::<u64>());
+        let of_mounts: u64 = plan.mounts.iter().map(|(mount, _)| mount.bytes).sum();
+        let of_files: u64 = plan.removals.iter().map(|(_, _, file)| file.bytes).sum();
+        assert_eq!(plan.bytes_freed, of_files + of_mounts);
         let mut names: Vec<_> =
             plan.removals.iter().map(|(_, _, file)| file.path.display().to_string()).collect();
+        names.extend(plan.mounts.iter().map(|(mount, _)| mount.path.display().to_string()));
         names.sort();
         names.dedup();
         names
@@ -517,6 +577,41 @@ mod tests {
         check(355, &["oldest", "only-oldest"]);
         check(250, &["older", "oldest", "only-older", "only-oldest"]);
         check(0, &["new", "older", "oldest", "only-new", "only-older", "only-oldest", "shared"]);
+    }
+
+    fn mount(listing: &mut Listing, name: &str, bytes: u64, age: u64) {
+        let used_at_us = NOW_US - age * HOUR_US;
+        listing.mounts.push(ListedMount { path: PathBuf::from(name), bytes, files: 1, used_at_us });
+    }
+
+    #[test]
+    fn mounts_take_their_place_among_the_results() {
+        let listing = || {
+            let mut listing = three();
+            mount(&mut listing, "mount-old", 100, 250);
+            mount(&mut listing, "mount-new", 100, 0);
+            listing
+        };
+        assert_eq!(listing().bytes(), three().bytes() + 200);
+        let check = |policy: &Policy, expect: &[&str]| assert_eq!(removed(&listing(), policy), expect);
+        let size = |max_bytes| Policy { max_bytes: Some(max_bytes), ..Policy::default() };
+        check(&size(556), &[]);
+        check(&size(555), &["oldest", "only-oldest"]);
+        check(&size(450), &["mount-old", "oldest", "only-oldest"]);
+        check(
+            &size(0),
+            &["mount-old", "new", "older", "oldest", "only-new", "only-older", "only-oldest", "shared"],
+        );
+        let day = Duration::from_secs(24 * 60 * 60);
+        check(
+            &Policy { max_age: Some(10 * day), ..Policy::default() },
+            &["mount-old", "oldest", "only-oldest"],
+        );
+        check(
+            &Policy { free_bytes: Some(150), ..Policy::default() },
+            &["mount-old", "oldest", "only-oldest"],
+        );
+        check(&Policy { free_bytes: Some(0), ..Policy::default() }, &[]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Hashing content piece by piece, by the function a digest names. Knows no names of files.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -54,11 +55,24 @@ pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
 
 /// The same, with each piece handed to `look` as it is read.
 pub(crate) fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
+    thread_local! {
+        /// Kept: to get, clear and give back so much memory costs more than to hash a short file.
+        static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    CHUNK.with(|chunk| match chunk.try_borrow_mut() {
+        Ok(mut chunk) => {
+            chunk.resize(CHUNK_BYTES, 0);
+            file_by(file, &mut chunk, look)
+        }
+        Err(_) => file_by(file, &mut vec![0; CHUNK_BYTES], look),
+    })
+}
+
+fn file_by(file: &File, chunk: &mut [u8], look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0u8; CHUNK_BYTES];
     let mut size = 0u64;
     loop {
-        match file.read_at(&mut chunk, size) {
+        match file.read_at(chunk, size) {
             Ok(0) => break,
             Ok(length) => {
                 hasher.update(&chunk[..length]);

@@ -23,6 +23,8 @@ use crate::store::StoreError;
 
 /// The longest line that is read, bytes.
 pub const LINE_BYTES_MAX: u64 = 16 << 20;
+/// How many of the newest runs may still be running.
+const RUNNING_LOOKED_AT: usize = 64;
 
 /// The name of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +52,11 @@ impl RunId {
     /// The day it started, as in the journal's folders.
     pub fn day(&self) -> &str {
         &self.0[..8]
+    }
+
+    /// The process of the run, by its number then.
+    pub fn process(&self) -> Option<u32> {
+        self.0.split('-').nth(1)?.parse().ok()
     }
 
     /// A name from the journal; `None` where it is no run's.
@@ -220,6 +227,27 @@ pub fn list_runs(store: &LocalStore, filter: &RunFilter) -> Result<Vec<(RunId, P
 fn named_run((name, path): (Vec<u8>, PathBuf)) -> Option<(RunId, PathBuf)> {
     let name = String::from_utf8(name).ok()?;
     Some((RunId::parse(name.strip_suffix(".jsonl")?)?, path))
+}
+
+/// Runs of other processes that have begun and not ended: their process is alive. A hit of theirs is not yet
+/// noted as a use. Processes of another machine or container are not seen.
+///
+/// # Errors
+/// Those of listing.
+pub fn running(store: &LocalStore, is_alive: &dyn Fn(u32) -> bool) -> Result<Vec<RunId>, StoreError> {
+    let filter = RunFilter { newest: Some(RUNNING_LOOKED_AT), ..RunFilter::default() };
+    let mut running = Vec::new();
+    for (id, path) in list_runs(store, &filter)? {
+        let alive = id.process().is_some_and(|pid| pid != std::process::id() && is_alive(pid));
+        if !alive {
+            continue;
+        }
+        let ended = |run: &Run| run.events.iter().any(|e| matches!(e.kind, EventKind::RunFinished { .. }));
+        if read_run(&id, &path).is_ok_and(|run| !run.events.is_empty() && !ended(&run)) {
+            running.push(id);
+        }
+    }
+    Ok(running)
 }
 
 /// Reads the runs that `filter` lets through, oldest first, one in memory at a time. A run whose file

@@ -1,14 +1,25 @@
-//! One holder for each key among all processes of this machine. Knows no actions.
+//! Locks among all processes of this machine, which the kernel drops when their holder dies in any way.
+//! Knows no actions.
 //!
-//! A lock is an advisory `flock(2)` on `v1/locks/<name>`: the kernel drops it when its holder dies in any
-//! way. The file holds the holder's process id for messages, and is unlinked by the holder before it
-//! lets go; whoever got the lock on a file that has lost its name meanwhile starts again.
+//! - [`LockFile`]: as many locks as there are names, in one file that stays. A lock is an open file description
+//!   lock (`F_OFD_SETLK`) on the one byte whose offset the name's digest gives, so that taking one makes
+//!   and removes no file: where ext4 has no journal, each file removed makes the next ones dear for minutes.
+//! - [`KeyLock`]: one file for one lock, by `flock(2)`. It holds the holder's process id for messages, and is
+//!   unlinked by the holder before it lets go; whoever got the lock on a file that has lost its name
+//!   meanwhile starts again.
+//!
+//! ```text
+//! lock file = record{0..1024}             record n is of the last holder alone of a name with digest mod 1024 = n
+//! record    = tag8 u32le(pid) zero4       tag = bytes 8..16 of the name's digest; for messages only
+//! ```
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::FcntlArg;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use spolia_core::Digest;
@@ -21,6 +32,12 @@ use crate::store::StoreError;
 const WAIT_MS: (u64, u64) = (1, 50);
 /// How often a file that vanishes under the lock is opened again before giving up.
 const REOPENS_MAX: usize = 10_000;
+/// The holders that a lock file remembers.
+const RECORDS: u64 = 1024;
+/// The length of one such record.
+const RECORD_BYTES: usize = 16;
+/// The lock file of a store, below `locks/`.
+pub(crate) const KEYS_FILE: &str = "keys";
 
 /// Someone else has the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +48,148 @@ pub struct Waiting {
     pub holder: Option<u32>,
 }
 
-/// The lock on one key. Dropping it lets go.
+/// Whether others may hold a lock at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody else.
+    Alone,
+    /// Others who share it.
+    Shared,
+}
+
+/// A file of locks, one for each name.
+#[derive(Clone, Debug)]
+pub struct LockFile {
+    path: PathBuf,
+}
+
+/// A lock in a [`LockFile`]. Dropping it lets go.
+#[derive(Debug)]
+pub struct Lock {
+    // Closing it is what lets go: each lock has a file description of its own.
+    _file: File,
+}
+
+impl LockFile {
+    /// The file at `path`, which is made with its folder by the first lock.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Takes the lock called `name`. While someone else has it, `wait` is called before every next try, a
+    /// few times a second at least; once it answers `false`, this gives up with `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the file cannot be made or the file system has no locks.
+    pub fn acquire(
+        &self,
+        name: &Digest,
+        hold: Hold,
+        wait: &mut dyn FnMut(Waiting) -> bool,
+    ) -> Result<Option<Lock>, StoreError> {
+        let file = open(&self.path)?;
+        let record = Record::of(name);
+        let mut patience = Patience::new();
+        loop {
+            match record.try_lock(&file, hold) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::ACCESS) => {
+                    if !patience.wait(wait, &|| record.holder(&file)) {
+                        return Ok(None);
+                    }
+                }
+                Err(errno) => return Err(io("lock", &self.path, errno)),
+            }
+        }
+        if hold == Hold::Alone {
+            record.write_holder(&file);
+        }
+        Ok(Some(Lock { _file: file }))
+    }
+}
+
+/// Where the lock of one name is, and who has it.
+struct Record {
+    /// The byte that is locked.
+    byte: i64,
+    /// Where the holder is written.
+    at: u64,
+    tag: [u8; 8],
+}
+
+impl Record {
+    fn of(name: &Digest) -> Self {
+        let words = name.as_bytes();
+        let (mut first, mut tag) = ([0; 8], [0; 8]);
+        first.copy_from_slice(&words[..8]);
+        tag.copy_from_slice(&words[8..16]);
+        let number = u64::from_le_bytes(first);
+        Self {
+            // Half of what an offset can be, so that its end is one as well.
+            byte: (number >> 2).cast_signed(),
+            at: number % RECORDS * RECORD_BYTES as u64,
+            tag,
+        }
+    }
+
+    fn try_lock(&self, file: &File, hold: Hold) -> Result<(), Errno> {
+        let kind = match hold {
+            Hold::Alone => libc::F_WRLCK,
+            Hold::Shared => libc::F_RDLCK,
+        };
+        let range = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: self.byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        let locked = nix::fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&range));
+        locked.map(drop).map_err(|errno| Errno::from_raw_os_error(errno as i32))
+    }
+
+    fn write_holder(&self, file: &File) {
+        let mut record = [0; RECORD_BYTES];
+        record[..8].copy_from_slice(&self.tag);
+        record[8..12].copy_from_slice(&std::process::id().to_le_bytes());
+        // For messages only.
+        let _unwritten = file.write_all_at(&record, self.at);
+    }
+
+    fn holder(&self, file: &File) -> Option<u32> {
+        let mut record = [0; RECORD_BYTES];
+        file.read_exact_at(&mut record, self.at).ok()?;
+        let mut pid = [0; 4];
+        pid.copy_from_slice(&record[8..12]);
+        (record[..8] == self.tag).then(|| u32::from_le_bytes(pid))
+    }
+}
+
+/// Waits longer each time.
+struct Patience {
+    pause_ms: u64,
+    since: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { pause_ms: WAIT_MS.0, since: monotonic() }
+    }
+
+    /// Tells `wait` who has the lock, and waits a little; `false` where it would rather give up.
+    fn wait(&mut self, wait: &mut dyn FnMut(Waiting) -> bool, holder: &dyn Fn() -> Option<u32>) -> bool {
+        let waited = monotonic().saturating_sub(self.since);
+        if !wait(Waiting { waited, holder: holder() }) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(self.pause_ms));
+        self.pause_ms = (self.pause_ms * 2).min(WAIT_MS.1);
+        true
+    }
+}
+
+/// A lock that is a file. Dropping it lets go and removes the file.
 #[derive(Debug)]
 pub struct KeyLock {
     path: PathBuf,
@@ -40,16 +198,16 @@ pub struct KeyLock {
 }
 
 impl LocalStore {
-    /// The lock on `key`: see [`KeyLock::acquire`].
+    /// The lock on `key`, alone: see [`LockFile::acquire`].
     ///
     /// # Errors
-    /// Those of [`KeyLock::acquire`].
+    /// Those of [`LockFile::acquire`]. To go on without a lock is harmless: at worst one action runs twice.
     pub fn lock(
         &self,
         key: &Digest,
         wait: &mut dyn FnMut(Waiting) -> bool,
-    ) -> Result<Option<KeyLock>, StoreError> {
-        KeyLock::acquire(&self.base().join("locks").join(key.to_hex()), wait)
+    ) -> Result<Option<Lock>, StoreError> {
+        LockFile::new(self.base().join("locks").join(KEYS_FILE)).acquire(key, Hold::Alone, wait)
     }
 }
 
@@ -59,11 +217,9 @@ impl KeyLock {
     /// it answers `false`, this gives up with `None`.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the file cannot be made or the file system has no locks. To go on
-    /// without a lock is harmless: at worst one action runs twice.
+    /// [`StoreError::Io`] where the file cannot be made or the file system has no locks.
     pub fn acquire(path: &Path, wait: &mut dyn FnMut(Waiting) -> bool) -> Result<Option<Self>, StoreError> {
-        let mut pause_ms = WAIT_MS.0;
-        let mut since: Option<Duration> = None;
+        let mut patience = Patience::new();
         for _ in 0..REOPENS_MAX {
             let file = open(path)?;
             loop {
@@ -71,13 +227,9 @@ impl KeyLock {
                     Ok(()) => break,
                     Err(Errno::INTR) => {}
                     Err(Errno::WOULDBLOCK) => {
-                        let now = monotonic();
-                        let waited = now.saturating_sub(*since.get_or_insert(now));
-                        if !wait(Waiting { waited, holder: holder(&file) }) {
+                        if !patience.wait(wait, &|| holder(&file)) {
                             return Ok(None);
                         }
-                        std::thread::sleep(Duration::from_millis(pause_ms));
-                        pause_ms = (pause_ms * 2).min(WAIT_MS.1);
                     }
                     Err(errno) => return Err(io("lock", path, errno)),
                 }
@@ -117,14 +269,13 @@ fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Whether `path` is still the name of `file`.
-fn names(path: &Path, file: &File) -> bool {
+pub(crate) fn names(path: &Path, file: &File) -> bool {
     let (Ok(by_name), Ok(by_file)) = (rustix::fs::lstat(path), rustix::fs::fstat(file)) else { return false };
     let (by_name, by_file) = (StatKey::of(&by_name), StatKey::of(&by_file));
     (by_name.dev, by_name.ino) == (by_file.dev, by_file.ino)
 }
 
 fn holder(file: &File) -> Option<u32> {
-    use std::os::unix::fs::FileExt;
     let mut text = [0; 16];
     let length = file.read_at(&mut text, 0).ok()?;
     std::str::from_utf8(&text[..length]).ok()?.parse().ok()
@@ -178,6 +329,47 @@ mod tests {
         assert!(seen[0].waited < seen[2].waited);
         drop(held);
         assert!(KeyLock::acquire(&path, &mut |_| false).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_of_locks_keeps_names_apart() {
+        let temp = tempfile::tempdir().unwrap();
+        let locks = LockFile::new(temp.path().join("deep/locks"));
+        let (one, other) = (Digest::blake3(b"one"), Digest::blake3(b"other"));
+        let now = |name, hold| locks.acquire(name, hold, &mut |_| false).unwrap();
+        let (first, second) = (now(&one, Hold::Shared).unwrap(), now(&one, Hold::Shared).unwrap());
+        assert!(now(&one, Hold::Alone).is_none(), "it is shared");
+        let apart = now(&other, Hold::Alone).unwrap();
+        assert!(now(&other, Hold::Shared).is_none() && now(&other, Hold::Alone).is_none());
+        drop((first, apart));
+        assert!(now(&one, Hold::Alone).is_none(), "one of two is left");
+        drop(second);
+        let alone = now(&one, Hold::Alone).unwrap();
+        let mut told = None;
+        let waited = locks.acquire(&one, Hold::Shared, &mut |waiting| {
+            told = waiting.holder;
+            false
+        });
+        assert!(waited.unwrap().is_none());
+        assert_eq!(told, Some(std::process::id()));
+        drop(alone);
+        assert!(now(&one, Hold::Shared).is_some());
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = locks.acquire(&one, Hold::Alone, &mut |_| true).unwrap().unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        let length = std::fs::metadata(temp.path().join("deep/locks")).unwrap().len();
+        assert!(length <= RECORDS * RECORD_BYTES as u64, "{length} bytes");
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl StatMemo {
         let _lost = writer.write_all_at(&record, at + (way * RECORD_BYTES) as u64);
     }
 
+    /// The clock that the kernel stamps files of local file systems with, ns since 1970.
+    pub fn clock_ns_now(&self) -> i64 {
+        machine_now_ns()
+    }
+
     /// A moment that the clock of the file's file system has reached, ns since 1970, never later than now.
     pub fn clock_ns(&self, key: &StatKey) -> i64 {
         let clock = self.clock.get_or_init(|| {

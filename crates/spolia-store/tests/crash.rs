@@ -305,7 +305,8 @@ fn many_processes_write_and_remove_the_same_keys() {
     for child in &mut children {
         assert!(child.wait().unwrap().success(), "a writer failed");
     }
-    assert_eq!(fs::read_dir(store.base().join("locks")).unwrap().count(), 0);
+    let locks = fs::read_dir(store.base().join("locks")).unwrap();
+    assert_eq!(locks.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["keys"]);
     assert_eq!(fs::read_dir(store.base().join("tmp")).unwrap().count(), 0);
 }
 
@@ -466,11 +467,20 @@ fn fill(folder: &Path) {
     assert_eq!(check_readable(&store, &allowed, "room again"), 1);
 }
 
+fn a_lock_in_a_file_of_locks(
+    path: &str,
+    wait: &mut dyn FnMut(spolia_store::Waiting) -> bool,
+) -> Option<spolia_store::Lock> {
+    let locks = spolia_store::LockFile::new(Path::new(path).with_extension("many"));
+    locks.acquire(&Digest::blake3(b"name"), spolia_store::Hold::Alone, wait).unwrap()
+}
+
 #[test]
 fn a_lock_ends_with_its_holder() {
     let name = "a_lock_ends_with_its_holder";
     if let Some(path) = role() {
         let _lock = KeyLock::acquire(Path::new(&path), &mut |_| false).unwrap().unwrap();
+        let _one = a_lock_in_a_file_of_locks(&path, &mut |_| false).unwrap();
         say_working();
         loop {
             std::thread::sleep(Duration::from_secs(1));
@@ -479,14 +489,16 @@ fn a_lock_ends_with_its_holder() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("lock");
     let mut child = start(name, path.to_str().unwrap());
-    let mut told = None;
-    let tried = KeyLock::acquire(&path, &mut |waiting| {
-        told = waiting.holder;
+    let mut told = Vec::new();
+    let mut tell = |waiting: spolia_store::Waiting| {
+        told.push(waiting.holder);
         false
-    });
-    assert!(tried.unwrap().is_none());
-    assert_eq!(told, Some(child.id()));
+    };
+    assert!(KeyLock::acquire(&path, &mut tell).unwrap().is_none());
+    assert!(a_lock_in_a_file_of_locks(path.to_str().unwrap(), &mut tell).is_none());
+    assert_eq!(told, [Some(child.id()); 2]);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(KeyLock::acquire(&path, &mut |_| false).unwrap().is_some());
+    assert!(a_lock_in_a_file_of_locks(path.to_str().unwrap(), &mut |_| false).is_some());
 }

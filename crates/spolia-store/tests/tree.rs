@@ -22,8 +22,10 @@ fn rel(raw: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(raw).unwrap()
 }
 
-const EXACT: MaterialiseOptions<'static> = MaterialiseOptions { exact: true, digests: None, previous: None };
-const AMONG: MaterialiseOptions<'static> = MaterialiseOptions { exact: false, digests: None, previous: None };
+const EXACT: MaterialiseOptions<'static> =
+    MaterialiseOptions { exact: true, digests: None, previous: None, giver: None };
+const AMONG: MaterialiseOptions<'static> =
+    MaterialiseOptions { exact: false, digests: None, previous: None, giver: None };
 
 impl Fixture {
     fn new() -> Self {

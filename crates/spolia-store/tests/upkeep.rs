@@ -253,6 +253,7 @@ fn leftovers_are_swept_and_what_is_in_use_is_not() {
         ("tmp", "0-1-x-2", false),
         ("locks", "old", true),
         ("locks", "new", false),
+        ("locks", "keys", true),
         ("digests", "old", true),
         ("digests", "new", false),
     ] {
@@ -277,7 +278,7 @@ fn leftovers_are_swept_and_what_is_in_use_is_not() {
         names
     };
     assert_eq!(left("tmp"), ["0-1-x-2"]);
-    assert_eq!(left("locks"), ["held", "new"]);
+    assert_eq!(left("locks"), ["held", "keys", "new"]);
     assert_eq!(left("digests"), ["new"]);
     assert_eq!(left("journal").len(), 1);
     drop(held);

@@ -35,7 +35,7 @@ use crate::skeleton;
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// Changes with what is remembered, or how it is found.
-const MEMO_VERSION: u32 = 1;
+const MEMO_VERSION: u32 = 2;
 /// The largest remembered answer that is read, bytes.
 const MEMO_BYTES_MAX: u64 = 64 << 20;
 /// Variables that would lead Cargo to the true target directory or to another compiler.
@@ -316,6 +316,37 @@ impl<'a> Asker<'a> {
         let text = String::from_utf8_lossy(&said);
         let names = text.lines().filter_map(|line| line.split_whitespace().next());
         names.filter(|name| *name != "no").map(str::to_owned).collect()
+    }
+
+    /// What Cargo calls the compiler of a toolchain, or of the caller's own where none is named. Read off the
+    /// skeleton of an empty crate.
+    ///
+    /// # Errors
+    /// There is no such toolchain.
+    pub fn compiler(&self, toolchain: Option<&str>) -> Result<u64, SweepError> {
+        let folder = tempfile::Builder::new()
+            .prefix("spolia-names-")
+            .tempdir_in(self.scratch)
+            .map_err(|source| io("make a folder in", self.scratch, source))?;
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).map_err(|source| io("write", path, source))
+        };
+        write(
+            "Cargo.toml",
+            "[package]\nname = \"empty\"\nversion = \"0.0.0\"\n[lib]\npath = \"lib.rs\"\n[workspace]\n",
+        )?;
+        write("Cargo.lock", "version = 3\n\n[[package]]\nname = \"empty\"\nversion = \"0.0.0\"\n")?;
+        write("lib.rs", "")?;
+        let workspace = self.workspace(folder.path())?;
+        let mut command = CargoCommand::new("build", &[]);
+        command.toolchain = toolchain.map(str::to_owned);
+        let named = self.skeleton(&workspace, &command, &self.toolchain(folder.path(), &command)?)?;
+        let units = named.profiles.values().flat_map(|profile| profile.units.values());
+        units.filter_map(|unit| unit.rustc).next().ok_or_else(|| SweepError::Answer {
+            command: command.to_string(),
+            what: "no fingerprint names a compiler".to_owned(),
+        })
     }
 
     /// Everything that `command` needs in `workspace`, by name.

@@ -1,12 +1,14 @@
 //! Which configurations a tree was built with, where nobody has declared them: `tree × live so far → commands`.
 //!
 //! First what everybody types, for each profile folder that is there ([`usual`]). Then the tree is asked: a unit of
-//! a workspace's own package that no configuration explains was built by another one. What its fingerprint says
+//! a workspace's own package that no configuration explains was built by another one, or with an older lock file:
+//! that is so where anything it was compiled with, near or far, is a package that the lock file has not any more
+//! ([`Lineage`]). What the fingerprints of the others say
 //! of features, flags and compiler makes commands to try, the newest unit first. One that explains a unit of the
 //! tree, and of which the tree has every unit of other people's packages, is a configuration. One that lacks some
 //! was of an older lock file and is none ([`more`]).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use crate::cargo::{Asker, Workspace};
@@ -21,33 +23,39 @@ const TRIES_MAX: usize = 96;
 /// The most flag sets and compilers that are tried.
 const VARIANTS_MAX: usize = 6;
 
-/// What everybody types for the profile folder `profile`.
-pub fn usual(workspace: &Workspace, profile: &str, target: &Path) -> Vec<CargoCommand> {
+/// What everybody types for the profile folder `profile`. With these every package that the others below need is
+/// known as well.
+pub fn usual(workspace: &Workspace, profile: &str) -> Vec<CargoCommand> {
+    typed(workspace, profile, &[("build", &[]), ("test", &[]), ("check", &[]), ("check", &["--all-targets"])])
+}
+
+/// What many type.
+fn frequent(workspace: &Workspace, profile: &str, target: &Path) -> Vec<CargoCommand> {
+    let mut shapes: Vec<(&str, &[&str])> =
+        vec![("build", &["--all-targets"]), ("clippy", &[]), ("clippy", &["--all-targets"])];
+    if target.join("doc").is_dir() {
+        shapes.push(("doc", &[]));
+    }
+    let mut commands = typed(workspace, profile, &shapes);
+    if profile.rsplit('/').next() == Some("release") {
+        let base = profile_args(profile);
+        let args: Vec<&str> = base.iter().map(String::as_str).filter(|arg| *arg != "--release").collect();
+        commands.push(CargoCommand::new("bench", &args));
+    }
+    commands
+}
+
+fn typed(workspace: &Workspace, profile: &str, shapes: &[(&str, &[&str])]) -> Vec<CargoCommand> {
     let mut commands = Vec::new();
     let selections: &[&[&str]] = if workspace.has_other_defaults { &[&[], &["--workspace"]] } else { &[&[]] };
     let base = profile_args(profile);
     for selection in selections {
-        let mut add = |verb: &str, more: &[&str]| {
+        for (verb, more) in shapes {
             let mut args: Vec<&str> = base.iter().map(String::as_str).collect();
             args.extend(*selection);
-            args.extend(more);
+            args.extend(*more);
             commands.push(CargoCommand::new(verb, &args));
-        };
-        add("build", &[]);
-        add("build", &["--all-targets"]);
-        add("test", &[]);
-        add("check", &[]);
-        add("check", &["--all-targets"]);
-        add("clippy", &[]);
-        add("clippy", &["--all-targets"]);
-        if target.join("doc").is_dir() {
-            add("doc", &[]);
         }
-    }
-    if profile.rsplit('/').next() == Some("release") {
-        let args: Vec<String> = base.iter().filter(|arg| *arg != "--release").cloned().collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        commands.push(CargoCommand::new("bench", &args));
     }
     commands
 }
@@ -143,8 +151,25 @@ pub(crate) fn more(
     report: &(dyn Fn(Progress<'_>) -> bool + Sync),
 ) -> Result<(), SweepError> {
     let mut tried: HashSet<CargoCommand> = HashSet::new();
-    for stage in [Stage::Selections, Stage::Variants, Stage::Features] {
-        let open = unexplained(surveyed, workspace, profiles);
+    let lineage = Lineage::of(&surveyed.target, profiles);
+    let mut everything = false;
+    for stage in [Stage::Frequent, Stage::Selections, Stage::Variants, Stage::Features] {
+        let mut open = unexplained(surveyed, workspace, profiles);
+        if open.is_empty() {
+            return Ok(());
+        }
+        if !everything && open.iter().any(|unit| !lineage.is_of(unit, &surveyed.packages)) {
+            // Packages that only some feature brings are in the lock file too.
+            everything = true;
+            let all = CargoCommand::new("check", &["--workspace", "--all-targets", "--all-features"]);
+            for (named, asked) in
+                ask_all(std::slice::from_ref(&all), workspace, asker, 1, report).into_iter().flatten()
+            {
+                surveyed.packages.extend(&named.packages);
+                surveyed.asked.push((all.clone(), asked));
+            }
+        }
+        open.retain(|unit| lineage.is_of(unit, &surveyed.packages));
         if open.is_empty() {
             return Ok(());
         }
@@ -220,8 +245,67 @@ impl Present {
     }
 }
 
+/// What every unit of a tree was compiled with, by Cargo's fingerprints.
+#[derive(Default)]
+struct Lineage {
+    /// By a unit's own fingerprint.
+    units: HashMap<u64, Vec<(u64, u64)>>,
+}
+
+impl Lineage {
+    fn of(target: &Path, profiles: &[String]) -> Self {
+        let mut lineage = Self::default();
+        let folders = |folder: &Path| -> Vec<std::path::PathBuf> {
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        for profile in profiles {
+            let folder = target.join(profile);
+            let old = folders(&folder.join(".fingerprint"));
+            let new = folders(&folder.join("build")).into_iter().flat_map(|package| folders(&package));
+            for unit in old.into_iter().chain(new.map(|unit| unit.join("fingerprint"))) {
+                lineage.read(&unit);
+            }
+        }
+        lineage
+    }
+
+    fn read(&mut self, folder: &Path) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|ending| ending != "json") {
+                continue;
+            }
+            let read: Option<Fingerprint> =
+                std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            // Beside it, under the same name without the ending: the unit's own, its bytes from the lowest.
+            let own = std::fs::read_to_string(path.with_extension("")).ok();
+            let own = own.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).map(u64::swap_bytes);
+            if let (Some(read), Some(own)) = (read, own) {
+                self.units.insert(own, read.deps.iter().map(|one| (one.0, one.3)).collect());
+            }
+        }
+    }
+
+    /// Whether all that a unit was compiled with, as far as the tree still has it, is of these packages.
+    fn is_of(&self, unit: &Unexplained, packages: &BTreeSet<u64>) -> bool {
+        let mut seen = HashSet::new();
+        let mut open: Vec<(u64, u64)> = unit.fingerprint.deps.iter().map(|one| (one.0, one.3)).collect();
+        while let Some((package, fingerprint)) = open.pop() {
+            if !packages.contains(&package) {
+                return false;
+            }
+            if seen.insert(fingerprint) {
+                open.extend(self.units.get(&fingerprint).into_iter().flatten());
+            }
+        }
+        true
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Stage {
+    /// What many type.
+    Frequent,
     /// One package, as `-p` selects it.
     Selections,
     /// Flags and compilers.
@@ -239,6 +323,10 @@ impl Stage {
         asker: &Asker<'_>,
     ) -> Vec<CargoCommand> {
         match self {
+            Self::Frequent => {
+                let profiles: BTreeSet<&str> = open.iter().map(|unit| unit.profile.as_str()).collect();
+                profiles.iter().flat_map(|profile| frequent(workspace, profile, &surveyed.target)).collect()
+            }
             Self::Selections => selections(workspace, open),
             Self::Variants => variants(surveyed, workspace, open, asker),
             Self::Features => features(open),
@@ -313,7 +401,7 @@ fn variants(
             true => ("CARGO_ENCODED_RUSTFLAGS", "\u{1f}"),
             false => ("RUSTFLAGS", " "),
         };
-        for mut command in usual(workspace, variant.0, &surveyed.target) {
+        for mut command in both(workspace, variant.0, &surveyed.target) {
             command.env.push((name.to_owned(), variant.1.join(joint)));
             commands.push(command);
         }
@@ -333,7 +421,7 @@ fn variants(
     if !strangers.is_empty() {
         for toolchain in asker.installed(&workspace.root).into_iter().take(VARIANTS_MAX) {
             for profile in &strangers {
-                for mut command in usual(workspace, profile, &surveyed.target) {
+                for mut command in both(workspace, profile, &surveyed.target) {
                     command.toolchain = Some(toolchain.clone());
                     commands.push(command);
                 }
@@ -341,6 +429,12 @@ fn variants(
         }
     }
     dedup(commands)
+}
+
+fn both(workspace: &Workspace, profile: &str, target: &Path) -> Vec<CargoCommand> {
+    let mut commands = usual(workspace, profile);
+    commands.extend(frequent(workspace, profile, target));
+    commands
 }
 
 fn dedup(commands: Vec<CargoCommand>) -> Vec<CargoCommand> {

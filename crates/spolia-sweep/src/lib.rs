@@ -4,6 +4,7 @@
 //! time of an access: [`skeleton`] says how Cargo is asked without compiling anything.
 
 pub mod apply;
+pub mod caches;
 pub mod cargo;
 pub mod command;
 pub mod detect;
@@ -11,8 +12,10 @@ pub mod error;
 pub mod find;
 pub mod incremental;
 pub mod live;
+pub mod manifest;
 pub mod names;
 pub mod plan;
+pub mod quarantine;
 pub mod scan;
 pub mod skeleton;
 pub mod survey;

@@ -16,6 +16,9 @@ pub struct Named {
     pub profiles: BTreeMap<String, ProfileNames>,
     /// Crates that are documented.
     pub docs: BTreeSet<String>,
+    /// Packages that something depends on, as Cargo numbers them.
+    #[serde(default)]
+    pub packages: BTreeSet<u64>,
 }
 
 /// What is named in one profile folder.
@@ -45,7 +48,7 @@ pub struct UnitName {
 pub fn read_skeleton(folder: &Path, calls: &str, release: &str) -> std::io::Result<Named> {
     let mut named = Named::default();
     for profile in crate::find::profiles(folder)? {
-        let names = read_profile(&folder.join(&profile))?;
+        let names = read_profile(&folder.join(&profile), &mut named.packages)?;
         named.profiles.insert(profile, names);
     }
     for line in calls.lines() {
@@ -71,11 +74,11 @@ pub fn read_skeleton(folder: &Path, calls: &str, release: &str) -> std::io::Resu
     Ok(named)
 }
 
-fn read_profile(folder: &Path) -> std::io::Result<ProfileNames> {
+fn read_profile(folder: &Path, packages: &mut BTreeSet<u64>) -> std::io::Result<ProfileNames> {
     let mut names = ProfileNames::default();
     for (name, path) in listed(&folder.join(".fingerprint"))? {
         if let Some((package, hash)) = names::split_unit(&name) {
-            read_fingerprint(&path, package, names.units.entry(hash).or_default())?;
+            read_fingerprint(&path, package, names.units.entry(hash).or_default(), packages)?;
         }
     }
     for (package, path) in listed(&folder.join("build"))? {
@@ -85,7 +88,8 @@ fn read_profile(folder: &Path) -> std::io::Result<ProfileNames> {
         }
         for (hash, path) in listed(&path)? {
             if let Some(hash) = UnitHash::parse(&hash) {
-                read_fingerprint(&path.join("fingerprint"), &package, names.units.entry(hash).or_default())?;
+                let unit = names.units.entry(hash).or_default();
+                read_fingerprint(&path.join("fingerprint"), &package, unit, packages)?;
                 for (name, _) in listed(&path.join("out"))? {
                     if names::hash_in_file(&name).is_none() {
                         names.files.insert(format!("deps/{name}"));
@@ -104,14 +108,22 @@ fn read_profile(folder: &Path) -> std::io::Result<ProfileNames> {
     Ok(names)
 }
 
-fn read_fingerprint(folder: &Path, package: &str, unit: &mut UnitName) -> std::io::Result<()> {
+fn read_fingerprint(
+    folder: &Path,
+    package: &str,
+    unit: &mut UnitName,
+    packages: &mut BTreeSet<u64>,
+) -> std::io::Result<()> {
     package.clone_into(&mut unit.package);
     for (name, path) in listed(folder)? {
         if let Some(target) = name.strip_suffix(".json") {
             unit.targets.insert(target.to_owned());
             let read: Option<Fingerprint> =
                 std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            unit.rustc = unit.rustc.or(read.map(|read| read.rustc));
+            if let Some(read) = read {
+                packages.extend(read.deps.iter().map(|dependency| dependency.0));
+                unit.rustc = unit.rustc.or(Some(read.rustc));
+            }
         }
     }
     Ok(())
@@ -129,6 +141,10 @@ pub struct Fingerprint {
     /// `RUSTFLAGS`.
     #[serde(default)]
     pub rustflags: Vec<String>,
+    /// What it was compiled with: the package's number, the crate's name, whether it is public, and the
+    /// dependency's own fingerprint.
+    #[serde(default)]
+    pub deps: Vec<(u64, String, bool, u64)>,
 }
 
 impl Fingerprint {

@@ -159,7 +159,11 @@ pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan
             false => rest.push(item),
         }
     }
-    stale.retain(|item| planner.why(item).is_some());
+    if !policy.all {
+        let scratch = [Place::Scratch, Place::Package, Place::Timings];
+        let goes = |item: &Item| policy.for_cache_save && scratch.contains(&item.place);
+        stale.retain(|item| goes(item) || planner.why(item).is_some());
+    }
     let mut result = SweepPlan {
         stale_bytes: freed(&stale),
         live_bytes: scan.live_bytes,
@@ -177,7 +181,7 @@ pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan
     let mut gone: Vec<&Item> =
         stale.iter().filter(|item| policy.all || !young_groups.contains(&group(item))).copied().collect();
     for item in &gone {
-        let why = if policy.all { Why::All } else { planner.why(item).unwrap_or(Why::Orphan) };
+        let why = if policy.all { Why::All } else { planner.why(item).unwrap_or(Why::NotWorthSaving) };
         planner.take(item, why);
     }
     if policy.all {

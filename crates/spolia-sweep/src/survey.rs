@@ -29,6 +29,8 @@ pub struct Request {
     pub threads: usize,
     /// Keep what is live in the scan.
     pub keep_live: bool,
+    /// All of it is to go, so what is live need not be known.
+    pub everything: bool,
 }
 
 /// What is said while it goes on.
@@ -53,6 +55,8 @@ pub struct Surveyed {
     pub unknown: BTreeMap<String, String>,
     /// What is there; `None` where nothing is known of it, and why.
     pub scan: Result<Scan, String>,
+    /// Packages of the lock file, as Cargo numbers them.
+    pub packages: BTreeSet<u64>,
     /// What each question cost.
     pub asked: Vec<(CargoCommand, Asked)>,
     /// Commands that Cargo refused, and why. Never one that is declared.
@@ -219,20 +223,23 @@ fn look(
         live: Live::default(),
         unknown: BTreeMap::new(),
         scan: Err(String::new()),
+        packages: BTreeSet::new(),
         asked: Vec::new(),
         refused: Vec::new(),
         scanned_in: Duration::ZERO,
         target,
         workspaces,
     };
-    if surveyed.workspaces.is_empty() {
+    if surveyed.workspaces.is_empty() && !request.everything {
         surveyed.scan = Err("no project that builds in it was found".to_owned());
         return Ok(surveyed);
     }
     let profiles = find::profiles(&surveyed.target)
         .map_err(|error| crate::error::io("list", &surveyed.target, error))?;
     for workspace in surveyed.workspaces.clone() {
-        if let Err(why) = surveyed.ask(&workspace, &profiles, request, asker, report)? {
+        if let Err(why) = surveyed.ask(&workspace, &profiles, request, asker, report)?
+            && !request.everything
+        {
             surveyed.scan = Err(why);
             return Ok(surveyed);
         }
@@ -300,9 +307,7 @@ impl Surveyed {
         of_journal.for_each(|(_, command, _)| want(command, Origin::Journal));
         if request.declared.is_empty() {
             for profile in profiles {
-                detect::usual(workspace, profile, &self.target)
-                    .iter()
-                    .for_each(|command| want(command, Origin::Usual));
+                detect::usual(workspace, profile).iter().for_each(|command| want(command, Origin::Usual));
             }
         }
         let commands: Vec<CargoCommand> = wanted.iter().map(|(command, _)| command.clone()).collect();
@@ -338,7 +343,7 @@ impl Surveyed {
     /// A profile of which every usual question was refused is not known, unless Cargo has no such profile.
     fn settle_refusals(&mut self, workspace: &Workspace, profiles: &[String]) {
         for profile in profiles {
-            let usual = detect::usual(workspace, profile, &self.target);
+            let usual = detect::usual(workspace, profile);
             let of = |command: &CargoCommand| {
                 self.refused.iter().find(|(refused, _)| refused == command).map(|(_, why)| why.clone())
             };
@@ -364,6 +369,7 @@ impl Surveyed {
         let uses = request.journal.iter().filter(|(_, known, _)| *known == command);
         let used_at_us = uses.map(|(_, _, at)| *at).max();
         self.asked.push((command.clone(), asked));
+        self.packages.extend(&named.packages);
         self.live.add(Configuration { command, origin, used_at_us }, named);
     }
 }

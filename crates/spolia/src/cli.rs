@@ -1,5 +1,7 @@
 //! The command line, as data. The doc comment of each command is its help.
 
+pub(crate) mod perf;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +40,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     /// Show what steps print, also of those that do not run
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, conflicts_with = "quiet", overrides_with = "verbose")]
     pub(crate) verbose: bool,
     /// Colour
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
@@ -77,6 +79,7 @@ pub(crate) enum Command {
     Sweep(Box<SweepArgs>),
     Doctor(DoctorArgs),
     Init(InitArgs),
+    Perf(perf::PerfArgs),
     /// Print the JSON Schema of `spolia.toml`, for editors
     Schema,
     Completions(CompletionsArgs),
@@ -259,6 +262,12 @@ pub(crate) struct DistArgs {
     /// Sign `SHA256SUMS` with this secret key of minisign; its password is in SPOLIA_SIGN_PASSWORD
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_key: Option<PathBuf>,
+    /// Make the release a second time in other surroundings and say what differs; exit code 4 if something does
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "pack")]
+    pub(crate) verify: Option<VerifyArg>,
+    /// The second build of `--verify`: what is true of the first
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) second: Option<PathBuf>,
     /// Check a release instead: sums, archives, manifest, statement, signature; exit code 4 for problems
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "dry_run", "no_cache", "output", "sign_key"])]
     pub(crate) check: Option<PathBuf>,
@@ -267,11 +276,39 @@ pub(crate) struct DistArgs {
     pub(crate) public_key: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Steps are taken as they are
+    Pack,
+    /// Every step runs again
+    Rebuild,
+}
+
 /// Look at the store, check it, and make it smaller
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct CacheArgs {
     #[command(subcommand)]
     pub(crate) command: CacheCommand,
+}
+
+/// What `cache gc` goes by.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct GcArgs {
+    /// The limit, such as `20GB` [default: `max-size` in `[cache]` of the manifest, or 20GB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_size: Option<u64>,
+    /// Also remove what was not used for this long, such as `30d` [default: `max-age` in `[cache]`]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
+    /// Go on until the store's disk has this much room [default: `min-free` in `[cache]`]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) min_free: Option<u64>,
+    /// Fail where a build runs with the store, instead of waiting for its end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Say what would be removed, and remove nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Subcommand, Debug, Clone)]
@@ -289,16 +326,18 @@ pub(crate) enum CacheCommand {
         heal: bool,
     },
     /// Remove what was not used for the longest time, until the store is below its limit
-    Gc {
-        /// The limit, such as `20GB` [default: `max-size` in `[cache]` of the manifest, or 20GB]
-        #[arg(long, value_name = "SIZE", value_parser = size)]
-        max_size: Option<u64>,
-        /// Also remove what was not used for this long, such as `30d` [default: `max-age` in `[cache]`]
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
-        max_age: Option<Duration>,
-        /// Say what would be removed, and remove nothing
-        #[arg(short = 'n', long)]
-        dry_run: bool,
+    Gc(GcArgs),
+    /// Keep the results of steps, or single ones by the start of their key, whatever their age and size
+    Pin {
+        /// Names of steps, or starts of keys [default: list what is pinned]
+        #[arg(value_name = "STEP|KEY")]
+        names: Vec<String>,
+    },
+    /// Let them go again
+    Unpin {
+        /// Names of steps, or starts of keys
+        #[arg(value_name = "STEP|KEY", required = true)]
+        names: Vec<String>,
     },
     /// Remove everything, or the results of one step; asks first, and without a terminal needs --yes
     Clear {
@@ -324,8 +363,10 @@ pub(crate) enum CacheCommand {
 /// First comes the plan: what goes, why, and how many bytes that frees. `--dry-run` ends there. What goes is
 /// deleted, or kept aside with `--quarantine` until `spolia sweep undo`. Cargo's own locks are held meanwhile.
 #[derive(clap::Args, Debug, Clone)]
-#[command(args_conflicts_with_subcommands = false)]
+#[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
 pub(crate) struct SweepArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SweepCommand>,
     /// Projects or target directories [default: the current folder]
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
@@ -338,6 +379,75 @@ pub(crate) struct SweepArgs {
     /// With --recursive: also in folders whose names begin with a dot
     #[arg(long)]
     pub(crate) hidden: bool,
+    /// Keep aside what goes, below the target directory, until `spolia sweep undo` or for a week
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) quarantine: bool,
+    /// Leave a profile in which a build runs, instead of waiting for it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) policy: SweepPolicy,
+    /// Show how much every cache of this machine's tools holds, and keep them within `budget` in `[cache]`
+    #[arg(long)]
+    pub(crate) caches: bool,
+    /// With --caches: only what was not used for so long, such as `7d`
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "caches")]
+    pub(crate) older_than: Option<Duration>,
+    /// With --caches: the budget [default: `budget` in `[cache]`; without one, only the table]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "caches")]
+    pub(crate) budget: Option<u64>,
+    /// Print a systemd service with a timer, and a git hook, that sweep here and fail loudly
+    #[arg(long)]
+    pub(crate) schedule: bool,
+}
+
+/// Which of what is stale goes.
+#[derive(clap::Args, Debug, Clone, Default)]
+#[command(next_help_heading = "What goes")]
+pub(crate) struct SweepPolicy {
+    /// Of what is stale, only what was last built more than so many days ago
+    #[arg(short, long, value_name = "DAYS")]
+    pub(crate) time: Option<u64>,
+    /// Of what is stale, only what a compiler made that rustup does not have any more
+    #[arg(short, long)]
+    pub(crate) installed: bool,
+    /// Of what is stale, only what other toolchains than these made
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) toolchains: Vec<String>,
+    /// Of what is stale, only what belongs to the workspace's own packages
+    #[arg(long)]
+    pub(crate) workspace: bool,
+    /// Write down that everything that is there now may go with --file, and remove nothing
+    #[arg(short, long, conflicts_with_all = ["file", "all", "quarantine"])]
+    pub(crate) stamp: bool,
+    /// Of what is stale, only what was last built before the last --stamp, which is used up
+    #[arg(short, long)]
+    pub(crate) file: bool,
+    /// What is stale, then the configurations that were not used for the longest time, until a target directory is below this; a plain number is MB
+    #[arg(short, long, visible_alias = "maxsize", value_name = "SIZE", value_parser = megabytes)]
+    pub(crate) max_size: Option<u64>,
+    /// The same, until the disk has this much room
+    #[arg(long, value_name = "SIZE", value_parser = megabytes)]
+    pub(crate) min_free: Option<u64>,
+    /// By the room that is left: above 20 GB what is stale for a week, below it what is stale; below 10 GB or 5 GB also configurations, until 10 GB or 20 GB are free
+    #[arg(long, conflicts_with_all = ["max_size", "min_free", "time"])]
+    pub(crate) auto: bool,
+    /// Also what a cache that is saved now has no use for: incremental folders, reports, scratch
+    #[arg(long)]
+    pub(crate) for_cache_save: bool,
+    /// Everything that Cargo can make again, live or not
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum SweepCommand {
+    /// Put back what the last `spolia sweep --quarantine` put aside
+    Undo {
+        /// Projects or target directories [default: the current folder]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
 }
 
 /// Say what is installed, what is misconfigured, and what to do; exit code 4 if problems remain
@@ -363,6 +473,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "write a number with a unit: `512MiB`, `20GB`, `1.5TB`".to_owned())
+}
+
+/// As [`size`]; a plain number is MB, as `cargo sweep --maxsize` takes it.
+fn megabytes(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(number) => number.checked_mul(1_000_000).ok_or_else(|| "it is too large".to_owned()),
+        Err(_) => size(text),
+    }
 }
 
 /// Shared by what looks at steps as a build would.

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Environment,
     /// 4: a check found problems: `cache verify`, `doctor`.
     Problems,
+    /// 5: something costs more than it did, or than a threshold allows: `perf`.
+    Regression,
     /// 70: our bug.
     Internal,
     /// 125: `spolia run` could not run the command, or not keep what it gave. Below, its own code is used.
@@ -34,6 +36,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Environment => 3,
             Self::Problems => 4,
+            Self::Regression => 5,
             Self::Internal => 70,
             Self::NotRun => 125,
             Self::Interrupted => 130,

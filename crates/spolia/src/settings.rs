@@ -133,6 +133,12 @@ impl Settings {
         self.some(NETWORK)
     }
 
+    /// Where files go that nobody keeps.
+    pub(crate) fn temp_dir(&self) -> PathBuf {
+        let named = self.var("TMPDIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        named.unwrap_or_else(|| PathBuf::from("/tmp"))
+    }
+
     /// What toolchain managers go by.
     pub(crate) fn toolchain_env(&self) -> BTreeMap<String, OsString> {
         self.some(TOOLCHAINS)

@@ -152,6 +152,7 @@ pub(crate) const CACHE: Object = Object {
         field("remote", Kind::Text, "The address of a shared cache."),
         field("max-size", Kind::Size, "The least used results are removed above this size."),
         field("max-age", Kind::Duration, "Results that were not used for so long are removed."),
+        field("min-free", Kind::Size, "More is removed where the store's disk has less room than this."),
         field("budget", Kind::Size, "Disk space for Spolia's store and the caches it looks after together."),
     ],
     required: &[],

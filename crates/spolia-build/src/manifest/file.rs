@@ -136,6 +136,7 @@ impl FileReader<'_, '_> {
             remote: table.take_str("remote", problems).map(|text| text.value.into_owned()),
             max_size_bytes: table.take_size_bytes("max-size", problems).map(|size| size.value),
             max_age_s: table.take_duration_ms("max-age", problems).map(|age| age.value.div_ceil(1000)),
+            min_free_bytes: table.take_size_bytes("min-free", problems).map(|size| size.value),
             budget_bytes: table.take_size_bytes("budget", problems).map(|size| size.value),
         };
         table.finish("`[cache]`", &fields::CACHE.keys(), problems);

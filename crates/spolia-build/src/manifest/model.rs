@@ -35,6 +35,8 @@ pub struct CacheConf {
     pub max_size_bytes: Option<u64>,
     /// Seconds after whose last use a result is evicted.
     pub max_age_s: Option<u64>,
+    /// Bytes of room that the store's disk should have.
+    pub min_free_bytes: Option<u64>,
     /// Bytes for the store and the caches Spolia looks after together.
     pub budget_bytes: Option<u64>,
 }

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod deps;
 mod marks;
+mod preprocess;
 mod reader;
 
 use std::ffi::OsString;
@@ -76,6 +77,8 @@ impl Compiler for C {
             first,
             colour: options.colour,
             remap: options.remap,
+            hard_links: options.hard_links,
+            preprocessed: None,
         }))
     }
 }
@@ -93,6 +96,9 @@ struct Compile {
     first: usize,
     colour: bool,
     remap: bool,
+    hard_links: bool,
+    /// The text, where the compiler cannot be observed.
+    preprocessed: Option<preprocess::Preprocessed>,
 }
 
 impl Compile {
@@ -177,13 +183,22 @@ impl Invocation for Compile {
             Outcome::NotCacheable { reason: NotCacheable::NoSource, argument }
         })?;
         writer.field("source", Value::Digest(digest));
+        if preprocess::is_needed(room) {
+            if self.preprocessed.is_none() {
+                self.preprocessed = Some(preprocess::preprocess(room, call, &self.parsed)?);
+            }
+            if let Some(text) = &self.preprocessed {
+                writer.field("preprocessed", Value::Digest(text.digest));
+            }
+        }
         Ok(())
     }
 
     fn places(&self) -> Vec<Place> {
         let p = &self.parsed;
         let output = p.output_path();
-        let mut places = vec![Place::new("o", output.clone(), Share::Copy)];
+        let share = if self.hard_links { Share::HardLink } else { Share::Copy };
+        let mut places = vec![Place::new("o", output.clone(), share)];
         if let Some(depfile) = p.depfile() {
             places.push(Place::new("d", depfile, Share::Text));
         }
@@ -220,7 +235,7 @@ impl Invocation for Compile {
             launch.args.push(map);
         }
         launch.args.extend_from_slice(rest);
-        launch.watch = Watch::Files;
+        launch.watch = if self.preprocessed.is_some() { Watch::No } else { Watch::Files };
         launch
     }
 
@@ -228,7 +243,13 @@ impl Invocation for Compile {
         let never = |argument: String| NotKept::Never(NotCacheable::HiddenInputs, Some(argument));
         let observed = match &ran.observed {
             Some(Ok(observed)) => observed,
-            Some(Err(error)) => return Err(never(format!("the compiler could not be observed: {error}"))),
+            Some(Err(error)) => {
+                preprocess::note_needed(room);
+                return Err(never(format!("the compiler could not be observed: {error}")));
+            }
+            None if self.preprocessed.is_some() => {
+                return self.preprocessed.as_ref().map_or(Ok(Seen::default()), |text| text.seen(room));
+            }
             None => return Err(never("the compiler was not observed".to_owned())),
         };
         let identity = self.identity.as_ref().map(|identity| identity.parts.as_slice()).unwrap_or_default();

@@ -102,7 +102,7 @@ pub(super) fn put(room: &Room, kept: &KeptOutput, path: &Path, how: How) -> Resu
         }
     }
     clear(path)?;
-    replay::put(room, kept, path)?;
+    replay::put(room, kept, path, replay::Share::Copy)?;
     vouch(room, path, &digest);
     Ok(())
 }

@@ -161,3 +161,19 @@ pub fn write(
     buffer.into_inner().map_err(|error| failed(error.into_error()))?;
     Ok(Written { sums, members, tar_sha256 })
 }
+
+/// The tar in an archive; [`Format::Zip`] has none and comes out as it is.
+///
+/// # Errors
+/// A compressor that will not start.
+pub fn reader<'r>(
+    format: Format,
+    file: impl std::io::BufRead + 'r,
+) -> std::io::Result<Box<dyn std::io::Read + 'r>> {
+    Ok(match format {
+        Format::TarGz => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        Format::TarZst => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
+        Format::TarXz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(file)),
+        Format::Tar | Format::Zip => Box::new(file),
+    })
+}

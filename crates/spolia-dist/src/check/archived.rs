@@ -9,7 +9,7 @@ use spolia_core::RelPath;
 use spolia_core::codec::escape;
 use tar::EntryType;
 
-use crate::archive::Format;
+use crate::archive::{Format, reader};
 use crate::checksums;
 use crate::record::{MemberRecord, PlatformRecord};
 
@@ -119,12 +119,7 @@ fn tar(
     members: &mut Members<'_>,
 ) -> io::Result<()> {
     let file = BufReader::new(File::open(path)?);
-    let from: Box<dyn Read> = match format {
-        Format::TarGz => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Format::TarZst => Box::new(zstd::stream::read::Decoder::new(file)?),
-        Format::TarXz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(file)),
-        Format::Tar | Format::Zip => Box::new(file),
-    };
+    let from = reader(format, file)?;
     let sizes: u64 = record.files.iter().filter_map(|file| file.size).fold(0, u64::saturating_add);
     let left = sizes.saturating_add((record.files.len() as u64 + 4).saturating_mul(OVERHEAD_BYTES));
     let mut archive = tar::Archive::new(Limited { from, left });

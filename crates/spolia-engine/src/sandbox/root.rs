@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! .               the new root, a tmpfs, is mounted over the folder in the sandbox's mount namespace
-//! tmp/            shown as /tmp and /var/tmp
+//! tmp/            shown as /tmp and /var/tmp; it, home/ and tree/ may be there from a former run (`scratch.rs`)
 //! home/           shown where the spec says
 //! tree/           the project root if few inputs are single: their copies, mount points of whole folders
 //! stage/          else: copies of large single inputs, the lower layer behind the small ones, which are in memory;
@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::copy::Copier;
+use super::scratch::KEPT;
 use super::spec::{Bind, Bytes, Overlay, SandboxSpec, Stage, StartError};
 use crate::sys;
 
@@ -57,7 +58,7 @@ impl<T> Context<T> for std::io::Result<T> {
 const FOLDER: Mode = Mode::from_raw_mode(0o755);
 
 /// From this many single inputs on an overlay over copies in memory is cheaper than copies on disk.
-const STAGE_FILES_MIN: usize = 24;
+const STAGE_FILES_MIN: usize = 8;
 
 /// The new root under construction.
 pub(super) struct RootBuilder<'a> {
@@ -107,17 +108,20 @@ pub(super) fn enter(root: &OwnedFd) -> Result<(), StartError> {
     rustix::process::chdir("/").at(Stage::Enter, "/")
 }
 
-/// Makes a folder in the scratch folder, which is the working directory.
-fn make_scratch(name: &str, mode: u32) -> Result<(), StartError> {
-    rustix::fs::mkdir(name, Mode::from_raw_mode(mode)).at(Stage::Scratch, name)
-}
-
 /// Where a call takes no descriptor: a name for it.
 fn name_of(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 impl RootBuilder<'_> {
+    /// Makes a folder in the scratch folder, which is the working directory; a former run may have left one of the kind.
+    fn make_scratch(&self, name: &str, mode: u32) -> Result<(), StartError> {
+        match rustix::fs::mkdir(name, Mode::from_raw_mode(mode)) {
+            Err(Errno::EXIST) if self.spec.scratch_used && KEPT.contains(&(name, mode)) => Ok(()),
+            made => made.at(Stage::Scratch, name),
+        }
+    }
+
     fn show_system(&mut self, of_private: bool) -> Result<(), StartError> {
         let spec = self.spec;
         for folder in spec.system.iter().map(Bytes::as_path) {
@@ -182,7 +186,7 @@ impl RootBuilder<'_> {
     }
 
     fn show_private(&mut self) -> Result<(), StartError> {
-        make_scratch("tmp", 0o1777)?;
+        self.make_scratch("tmp", 0o1777)?;
         self.show(Path::new("tmp"), Path::new("/tmp"), true, true, Stage::Scratch)?;
         self.folder(Path::new("/run"), Stage::Root)?;
         if self.spec.system.iter().any(|system| system.0 == b"/var")
@@ -193,7 +197,7 @@ impl RootBuilder<'_> {
         if self.spec.home.0.is_empty() {
             return Ok(());
         }
-        make_scratch("home", 0o755)?;
+        self.make_scratch("home", 0o755)?;
         self.show(Path::new("home"), self.spec.home.as_path(), true, true, Stage::Scratch)
     }
 
@@ -278,7 +282,7 @@ impl RootBuilder<'_> {
     /// Shows copies on disk.
     fn show_tree(&mut self, copier: &mut Copier) -> Result<(), StartError> {
         let project = &self.spec.root;
-        make_scratch("tree", 0o755)?;
+        self.make_scratch("tree", 0o755)?;
         copier.copy_all(project, open_scratch("tree")?, None)?;
         self.show(Path::new("tree"), project.inside.as_path(), true, true, Stage::Scratch)
     }
@@ -288,7 +292,7 @@ impl RootBuilder<'_> {
         let project = &self.spec.root;
         let inside = project.inside.as_path();
         for name in ["stage", "tree", "treew"] {
-            make_scratch(name, 0o755)?;
+            self.make_scratch(name, 0o755)?;
         }
         let target = self.folder(inside, Stage::Root)?;
         // Mounted where the overlay will be, which then covers what it is made of.
@@ -347,8 +351,8 @@ impl RootBuilder<'_> {
         let lower = rustix::fs::openat(host, path, flags, Mode::empty()).at(Stage::Input, path)?;
         let stat = rustix::fs::fstat(&lower).at(Stage::Input, path)?;
         let (upper, work) = (format!("{number}u"), format!("{number}w"));
-        make_scratch(&upper, stat.st_mode & 0o7777 | 0o700)?;
-        make_scratch(&work, 0o700)?;
+        self.make_scratch(&upper, stat.st_mode & 0o7777 | 0o700)?;
+        self.make_scratch(&work, 0o700)?;
         let layers = format!("lowerdir={},upperdir={upper},workdir={work}", name_of(&lower));
         self.mount_layers(&name_of(target), &layers).at(Stage::WholeDir, path)
     }

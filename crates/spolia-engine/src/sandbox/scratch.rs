@@ -1,11 +1,13 @@
-//! Removes what a command left in its scratch folder, whatever modes and depths it made. Knows no namespace.
+//! Removes what a command left in its scratch folder, whatever modes and depths it made, and makes the folder ready for
+//! another one. Knows no namespace.
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 /// Folders deeper than this are first moved up, so that neither stack nor descriptors run out.
@@ -56,12 +58,97 @@ pub fn remove_scratch(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR)?)
 }
 
+/// The folders that most sandboxes make in their scratch folder, and their modes.
+pub(super) const KEPT: [(&str, u32); 5] =
+    [("tmp", 0o1777), ("home", 0o755), ("tree", 0o755), ("treew", 0o755), ("stage", 0o755)];
+
+/// Makes the scratch folder of a run that has ended ready for another: all in it goes, but for the folders that every run
+/// needs, where they are as they were made. To make and to remove them costs more than to look. For its owner, after
+/// the launcher has ended; an error leaves it fit for removal only.
+pub fn reset_scratch(path: &Path) -> io::Result<()> {
+    let mut remover = Remover { top: open(CWD, path)?, moved: 0 };
+    loop {
+        let moved_before = remover.moved;
+        remover.empty_but_kept(open(CWD, path)?)?;
+        if remover.moved == moved_before {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether `name` in `parent` is an empty folder of ours with this mode and no attributes: nobody can see that it was
+/// used before.
+pub fn is_as_made(parent: impl AsFd, name: impl rustix::path::Arg, mode: u32) -> bool {
+    let Ok(folder) = open(parent, name) else { return false };
+    let plain = rustix::fs::fstat(&folder).is_ok_and(|stat| {
+        stat.st_mode & 0o7777 == mode
+            && stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_gid == rustix::process::getegid().as_raw()
+    });
+    let mut attributes = [0_u8; 1];
+    // One that is there does not fit.
+    let bare = match rustix::fs::flistxattr(&folder, &mut attributes[..]) {
+        Ok(length) => length == 0,
+        Err(error) => error == Errno::OPNOTSUPP,
+    };
+    plain && bare && is_empty(folder)
+}
+
+/// Whether `path` is a folder, not a link to one, with nothing in it.
+pub fn is_empty_folder(path: &Path) -> bool {
+    open(CWD, path).is_ok_and(is_empty)
+}
+
+fn is_empty(folder: OwnedFd) -> bool {
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    loop {
+        match entries.next() {
+            None => return true,
+            Some(Ok(entry)) if entry.file_name() == c"." || entry.file_name() == c".." => {}
+            Some(_) => return false,
+        }
+    }
+}
+
 struct Remover {
     top: OwnedFd,
     moved: usize,
 }
 
 impl Remover {
+    /// Empties the scratch folder `top`; a folder that is kept goes only where it is not as it was made.
+    fn empty_but_kept(&mut self, top: OwnedFd) -> Result<(), Errno> {
+        let mut names: Vec<CString> = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut entries = RawDir::new(&top, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let name = entry?.file_name().to_owned();
+            if name.as_c_str() != c"." && name.as_c_str() != c".." {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let kept = KEPT.iter().find(|(kept, _)| kept.as_bytes() == name.to_bytes());
+            let is_right = || kept.is_some_and(|(_, mode)| is_as_made(&top, name.as_c_str(), *mode));
+            if is_right() {
+                continue;
+            }
+            match rustix::fs::unlinkat(&top, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                Err(error) => return Err(error),
+            }
+            if kept.is_some() {
+                self.empty(open_any(&top, &name)?, 0)?;
+            }
+            if !is_right() {
+                self.remove_folder(&top, &name, 0)?;
+            }
+        }
+        Ok(())
+    }
+
     fn empty(&mut self, folder: OwnedFd, depth: usize) -> Result<(), Errno> {
         let mut entries = Dir::new(folder)?;
         let mut folders: Vec<CString> = Vec::new();

@@ -65,9 +65,11 @@ impl<'de> Deserialize<'de> for Bytes {
 /// Everything one sandbox needs to know. "Inside" paths are absolute paths as the command sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// An empty folder of the caller's (absolute host path, mode 0700, on disk), for this run only; the caller removes it
-    /// afterwards with [`super::remove_scratch`].
+    /// An empty folder of the caller's (absolute host path, mode 0700, on disk), for this run only; afterwards the caller
+    /// removes it with [`super::remove_scratch`], or makes it ready for another run with [`super::reset_scratch`].
     pub scratch: Bytes,
+    /// The scratch folder is one that [`super::reset_scratch`] has made ready, and not empty.
+    pub scratch_used: bool,
     /// The command and its arguments. A name without `/` is looked up in the `PATH` of `env`, inside.
     pub argv: Vec<Bytes>,
     /// The whole environment.

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 
+use rustix::io::Errno;
 use spolia_core::Digest;
 
 use super::publish::Temp;
-use super::{CHUNK_BYTES, Form, SMALL_BYTES_MAX, read_full_at};
+use super::{CHUNK_BYTES, Form, SMALL_BYTES_MAX};
 use crate::hash::{self, Hasher};
 use crate::store::StoreError;
 
@@ -196,17 +197,21 @@ pub(crate) fn read_small(file: &File, into: &mut Vec<u8>) -> std::io::Result<boo
         return Ok(false);
     }
     // One byte more than expected, so that one read sees the end of a file that did not change.
-    into.resize(expected + 1, 0);
-    let mut length = read_full_at(file, into, 0)?;
-    while length == into.len() {
-        if length > SMALL_BYTES_MAX {
-            return Ok(false);
+    into.reserve(expected + 1);
+    while into.len() <= SMALL_BYTES_MAX {
+        if into.len() == into.capacity() {
+            into.reserve(into.len().max(4096));
         }
-        into.resize((length * 2).max(4096), 0);
-        length += read_full_at(file, &mut into[length..], length as u64)?;
+        let at = into.len() as u64;
+        // Into memory that was not cleared first.
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(into), at) {
+            Ok(0) => return Ok(true),
+            Ok(_) if into.len() == expected && into.len() < into.capacity() => return Ok(true),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
-    into.truncate(length);
-    Ok(length <= SMALL_BYTES_MAX)
+    Ok(false)
 }
 
 /// Where a long content goes: straight into the file, or through the packer.

@@ -37,7 +37,6 @@ mod shared;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -701,18 +700,4 @@ fn is_refusal(error: &StoreError) -> bool {
         ),
         _ => false,
     }
-}
-
-/// Reads what `read_at` gives until `into` is full or the file ends; how much that was.
-pub(crate) fn read_full_at(file: &File, into: &mut [u8], at: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < into.len() {
-        match file.read_at(&mut into[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

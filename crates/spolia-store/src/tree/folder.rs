@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 /// What a segment of a path turned out to be when it had to be a folder.
@@ -50,6 +50,13 @@ pub(crate) fn look(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Stat, Errno> {
 
 /// The folder at `path` below `root`, and how many bytes of `path` the obstacle ends at.
 pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (Obstacle, usize)> {
+    let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    if !path.is_empty()
+        && let Ok(fd) = rustix::fs::openat2(root, path, FOLDER, Mode::empty(), strict)
+    {
+        return Ok(fd);
+    }
+    // Where that is not known, or to find out what is in the way.
     let mut folder: Option<OwnedFd> = None;
     let mut end = 0;
     for segment in segments(path) {
@@ -66,9 +73,13 @@ pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (
 
 /// The same, making what is missing.
 pub(crate) fn make_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (Obstacle, usize)> {
-    let mut folder = open_below(root, b"")?;
-    let mut end = 0;
-    for segment in segments(path) {
+    // Mostly all but the last is there.
+    let above = split(path).0;
+    let (mut folder, mut end, rest) = match open_below(root, above) {
+        Ok(folder) => (folder, above.len(), path.get(above.len()..).unwrap_or_default()),
+        Err(_) => (open_below(root, b"")?, 0, path),
+    };
+    for segment in segments(rest) {
         end += segment.len() + usize::from(end > 0);
         folder = match open_child(folder.as_fd(), segment) {
             Ok(below) => below,

@@ -1,8 +1,9 @@
 //! A [`Tree`] and its blobs → files on disk, seen whole or not at all. Follows no symlink.
 //!
-//! What is right already is left alone. The rest is put together in a stage on the same file system and
+//! What is right already is left alone. The rest is put together in a stage beside the destination and
 //! renamed into place once every blob has been read and checked, so a blob that is gone or damaged
-//! leaves the destination as it was. Two ways:
+//! leaves the destination as it was. Files that a step has just written can be moved instead of copied
+//! ([`MaterialiseOptions::giver`]). Two ways:
 //!
 //! - **exact**: the folder holds the tree and nothing else. It changes as a whole: a second folder is
 //!   made, with hard links to the files that are right, and the two are exchanged. One single wrong file
@@ -20,6 +21,7 @@ use spolia_core::{Digest, Node, RelPath, Tree};
 
 use super::folder::{self, Obstacle};
 use super::right::{self, Place, Wrong};
+use super::source::FolderSource;
 use super::stage::Stage;
 use super::{links, right::check};
 use crate::digests::DigestCache;
@@ -38,6 +40,9 @@ pub struct MaterialiseOptions<'o> {
     /// What was put there last time: what of that is no longer in the tree, and still as it was put, is
     /// removed. Not looked at for `exact`.
     pub previous: Option<&'o Tree>,
+    /// The tree as a step has just written it: its files are moved, not copied, where nobody can see the
+    /// difference.
+    pub giver: Option<&'o FolderSource>,
 }
 
 /// What was done.
@@ -257,8 +262,8 @@ impl Work<'_> {
         Ok((fd, name))
     }
 
-    fn stage<'s>(&'s self, above: BorrowedFd<'s>, path: &Path) -> Result<Stage<'s>, MaterialiseError> {
-        Stage::new(above, path, self.store, self.options.digests)
+    fn stage<'s>(&'s self, above: BorrowedFd<'s>, path: &Path) -> Stage<'s> {
+        Stage::new(above, path, self.store, self.options.giver, self.options.digests)
     }
 
     // Exact.
@@ -276,36 +281,46 @@ impl Work<'_> {
 
     /// Nothing of use is there.
     fn exact_anew(&self, above: BorrowedFd<'_>, name: &CString) -> Result<Materialised, MaterialiseError> {
-        let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path))?;
+        let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path));
+        let top = stage.begin_folder()?;
         for (path, node) in self.tree.entries() {
-            stage.add(path.as_bytes(), path, node)?;
+            stage.add(top, path.as_bytes(), path, node)?;
         }
-        self.swap(&stage, above, name)?;
+        self.swap(&mut stage, top, name)?;
         Ok(Materialised { files_written: stage.files, bytes_written: stage.bytes, ..Materialised::default() })
     }
 
-    /// Gives the stage the destination's name; what stood there is then in the stage's place.
-    fn swap(&self, stage: &Stage<'_>, above: BorrowedFd<'_>, name: &CString) -> Result<(), MaterialiseError> {
-        let stage = stage.name().as_c_str();
+    /// Gives what is staged the destination's name; what stood there is then in its place.
+    fn swap(&self, stage: &mut Stage<'_>, top: usize, name: &CString) -> Result<(), MaterialiseError> {
+        let above = stage.above();
+        let staged = stage.name(top).as_c_str();
         let name = name.as_c_str();
         let failed = |errno| MaterialiseError::io("rename to", &self.path, errno);
-        match rustix::fs::renameat(above, stage, above, name) {
-            Ok(()) => return Ok(()),
+        match rustix::fs::renameat(above, staged, above, name) {
+            Ok(()) => {
+                stage.has_gone(top);
+                return Ok(());
+            }
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        match rustix::fs::renameat_with(above, stage, above, name, RenameFlags::EXCHANGE) {
-            Ok(()) => return Ok(()),
+        match rustix::fs::renameat_with(above, staged, above, name, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                stage.was_exchanged(top);
+                return Ok(());
+            }
             Err(Errno::NOENT) => return Err(self.raced()),
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(failed(errno)),
         }
         // A file system that cannot exchange: for a moment nothing is there.
         folder::remove_all(above, name).map_err(failed)?;
-        match rustix::fs::renameat(above, stage, above, name) {
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Err(self.raced()),
-            done => done.map_err(failed),
+        match rustix::fs::renameat(above, staged, above, name) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => return Err(self.raced()),
+            done => done.map_err(failed)?,
         }
+        stage.has_gone(top);
+        Ok(())
     }
 
     fn exact_again(
@@ -362,10 +377,24 @@ impl Work<'_> {
         dest: BorrowedFd<'_>,
         path: &RelPath,
     ) -> Result<(u64, u64), MaterialiseError> {
-        let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path))?;
-        stage.add(b"0", path, self.node(path)?)?;
-        self.rename_in(&stage, b"0", dest, path, false)?;
+        if let Some(bytes) = self.give_one(dest, path) {
+            return Ok((1, bytes));
+        }
+        let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path));
+        let top = stage.begin();
+        stage.add(top, b"", path, self.node(path)?)?;
+        self.rename_in(&mut stage, top, dest, path, false)?;
         Ok((stage.files, stage.bytes))
+    }
+
+    /// Moves the one file that is missing from where it was written straight into place; its bytes.
+    fn give_one(&self, dest: BorrowedFd<'_>, path: &RelPath) -> Option<u64> {
+        let giver = self.options.giver?;
+        let node @ Node::File { size, .. } = self.tree.get(path)? else { return None };
+        let (above, name) = folder::split(path.as_bytes());
+        let parent = if above.is_empty() { None } else { Some(folder::open_below(dest, above).ok()?) };
+        let parent = parent.as_ref().map_or(dest, |parent| parent.as_fd());
+        giver.give(path, node, parent, name).then_some(*size)
     }
 
     /// Makes the whole folder again out of what is right and what is fetched, and exchanges the two.
@@ -377,19 +406,20 @@ impl Work<'_> {
         wrong: &[(RelPath, Wrong)],
         extra: &[RelPath],
     ) -> Result<(u64, u64), MaterialiseError> {
-        let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path))?;
+        let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path));
+        let top = stage.begin_folder()?;
         let mut wrong = wrong.iter().map(|(path, _)| path).peekable();
         for (path, node) in self.tree.entries() {
             let is_wrong = wrong.next_if(|next| *next == path).is_some();
             // Below an extra nothing is taken over: it may be a link to elsewhere.
             let usable = !is_wrong && !extra.iter().any(|extra| path.is_within(extra));
             let adopted =
-                usable && matches!(node, Node::File { .. }) && stage.adopt(path.as_bytes(), dest, path);
+                usable && matches!(node, Node::File { .. }) && stage.adopt(top, path.as_bytes(), dest, path);
             if !adopted {
-                stage.add(path.as_bytes(), path, node)?;
+                stage.add(top, path.as_bytes(), path, node)?;
             }
         }
-        self.swap(&stage, above, name)?;
+        self.swap(&mut stage, top, name)?;
         Ok((stage.files, stage.bytes))
     }
 
@@ -410,16 +440,22 @@ impl Work<'_> {
             return Ok(done);
         }
         let groups = self.groups(dest, &wrong)?;
-        let mut stage = self.stage(dest, &self.path)?;
-        for (number, group) in groups.iter().enumerate() {
+        if let [Group { top, paths, .. }] = groups.as_slice()
+            && *paths == [top.clone()]
+            && let Some(bytes) = self.give_one(dest, top)
+        {
+            return Ok(Materialised { files_written: 1, bytes_written: bytes, healed: wrong, ..done });
+        }
+        let mut stage = self.stage(dest, &self.path);
+        for group in &groups {
+            let top = stage.begin();
             for path in &group.paths {
                 let below = path.strip_prefix(&group.top).unwrap_or_else(RelPath::root);
-                let at = RelPath::new(number.to_string()).unwrap_or_else(|_| RelPath::root()).join(&below);
-                stage.add(at.as_bytes(), path, self.node(path)?)?;
+                stage.add(top, below.as_bytes(), path, self.node(path)?)?;
             }
         }
-        for (number, group) in groups.iter().enumerate() {
-            self.rename_in(&stage, number.to_string().as_bytes(), dest, &group.top, group.clears)?;
+        for (top, group) in groups.iter().enumerate() {
+            self.rename_in(&mut stage, top, dest, &group.top, group.clears)?;
         }
         (done.files_written, done.bytes_written) = (stage.files, stage.bytes);
         done.healed = wrong;
@@ -503,11 +539,11 @@ impl Work<'_> {
         }
     }
 
-    /// Renames `staged` to its place; `clears` says that something may stand there.
+    /// Renames entry number `top` of the stage to its place; `clears` says that something may stand there.
     fn rename_in(
         &self,
-        stage: &Stage<'_>,
-        staged: &[u8],
+        stage: &mut Stage<'_>,
+        top: usize,
         dest: BorrowedFd<'_>,
         target: &RelPath,
         clears: bool,
@@ -517,16 +553,20 @@ impl Work<'_> {
             Obstacle::Failed(errno) => self.failed("open", target, errno),
             _ => self.raced(),
         })?;
-        let rename = || rustix::fs::renameat(stage.fd(), staged, parent.as_fd(), name);
+        let (from, staged) = (stage.above(), stage.name(top).clone());
+        let rename = || rustix::fs::renameat(from, staged.as_c_str(), parent.as_fd(), name);
         let met = match rename() {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                stage.has_gone(top);
+                return Ok(());
+            }
             Err(errno) => errno,
         };
         let there = folder::kind(parent.as_fd(), name);
         match (met, there) {
             (Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY, Some(FileType::Directory)) => {
                 // A folder stands where a file or link goes: gone only if it is empty.
-                let staged_is_folder = folder::kind(stage.fd(), staged) == Some(FileType::Directory);
+                let staged_is_folder = folder::kind(from, staged.to_bytes()) == Some(FileType::Directory);
                 if staged_is_folder {
                     return Err(self.raced());
                 }
@@ -552,7 +592,9 @@ impl Work<'_> {
         rename().map_err(|errno| match errno {
             Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::NOENT => self.raced(),
             errno => self.failed("write", target, errno),
-        })
+        })?;
+        stage.has_gone(top);
+        Ok(())
     }
 }
 

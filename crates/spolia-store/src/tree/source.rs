@@ -1,14 +1,16 @@
-//! A folder of outputs as a store to materialise from, for where no other store took them: a full disk,
-//! a store without write permission, a run that stores nothing.
+//! Outputs as a step has just written them, as a store to materialise from: nothing has to be unpacked, and it
+//! is there also where no other store took them (a full disk, a run that stores nothing). Its files can be
+//! given away, which costs no copy.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use rustix::fs::{Mode, OFlags};
-use spolia_core::{Digest, RelPath, Tree};
+use rustix::fs::{FileType, Mode, OFlags};
+use spolia_core::{Digest, Node, RelPath, Tree};
 
 use super::folder;
 use crate::hash::Hasher;
@@ -19,7 +21,7 @@ use crate::store::{Entry, EntryInfo, Properties, Put, Space, Store, StoreError};
 pub struct FolderSource {
     path: PathBuf,
     root: OwnedFd,
-    files: HashMap<Digest, (RelPath, u64)>,
+    files: HashMap<Digest, Vec<(RelPath, u64)>>,
 }
 
 impl FolderSource {
@@ -29,17 +31,63 @@ impl FolderSource {
     /// [`StoreError::Io`] where `root` cannot be opened.
     pub fn new(root: &Path, tree: &Tree) -> Result<Self, StoreError> {
         let fd = folder::open_root(root).map_err(|errno| crate::local::io("open", root, errno))?;
-        let files = tree.files().map(|(path, digest, size)| (digest, (path.clone(), size))).collect();
+        let mut files: HashMap<Digest, Vec<(RelPath, u64)>> = HashMap::new();
+        for (path, digest, size) in tree.files() {
+            files.entry(digest).or_default().push((path.clone(), size));
+        }
         Ok(Self { path: root.to_owned(), root: fd, files })
     }
 
     fn open(&self, entry: Entry) -> Option<(File, &RelPath)> {
-        let (path, _) = self.files.get(&entry.digest).filter(|_| entry.space == Space::Blob)?;
-        let (above, name) = folder::split(path.as_bytes());
-        let parent = folder::open_below(self.root.as_fd(), above).ok()?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = File::from(rustix::fs::openat(parent, name, flags, Mode::empty()).ok()?);
-        file.metadata().ok()?.is_file().then_some((file, path))
+        let paths = self.files.get(&entry.digest).filter(|_| entry.space == Space::Blob)?;
+        // The first of them may have been given away.
+        paths.iter().find_map(|(path, _)| {
+            let (above, name) = folder::split(path.as_bytes());
+            let parent = folder::open_below(self.root.as_fd(), above).ok()?;
+            let file = open_file(parent.as_fd(), name)?;
+            file.metadata().ok()?.is_file().then_some((file, path))
+        })
+    }
+
+    /// Moves the file at `path`, which is `node` in the tree, to `name` in the folder `into`; whether that
+    /// was done. It is not where anybody could tell the file from a new one that was written there: it has
+    /// another name as well, other rights, another owner or group; nor where it lies on another file
+    /// system, or is no longer what the tree says. Then it stays.
+    pub(super) fn give(&self, path: &RelPath, node: &Node, into: BorrowedFd<'_>, name: &[u8]) -> bool {
+        self.try_give(path, node, into, name).is_some()
+    }
+
+    /// Undoes [`FolderSource::give`] for a file that is at `name` in the folder `from`.
+    pub(super) fn take_back(&self, path: &RelPath, from: BorrowedFd<'_>, name: &[u8]) {
+        // Without it the file is read from another store, or lost with the rest of a run that failed.
+        let _lost = rustix::fs::renameat(from, name, &self.root, path.as_bytes());
+    }
+
+    fn try_give(&self, path: &RelPath, node: &Node, into: BorrowedFd<'_>, name: &[u8]) -> Option<()> {
+        let Node::File { digest, size, executable } = node else { return None };
+        let (above, own_name) = folder::split(path.as_bytes());
+        let parent =
+            if above.is_empty() { None } else { Some(folder::open_below(self.root.as_fd(), above).ok()?) };
+        let parent = parent.as_ref().map_or(self.root.as_fd(), |parent| parent.as_fd());
+        let file = open_file(parent, own_name)?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let mode = new_file_mode(*executable) - umask()?;
+        let alone = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
+        let ours = stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_gid == rustix::process::getegid().as_raw()
+            && Mode::from_raw_mode(stat.st_mode & 0o7777) == mode;
+        if !alone || !ours || u64::try_from(stat.st_size) != Ok(*size) {
+            return None;
+        }
+        // In some folders new files get the folder's group.
+        let folder = rustix::fs::fstat(into).ok()?;
+        if folder.st_mode & 0o2000 != 0 && folder.st_gid != stat.st_gid {
+            return None;
+        }
+        if crate::hash::file(&file).ok()?.0 != *digest {
+            return None;
+        }
+        rustix::fs::renameat(parent, own_name, into, name).ok()
     }
 
     fn refuse<T>(&self) -> Result<T, StoreError> {
@@ -90,8 +138,9 @@ impl Store for FolderSource {
 
     fn list(&self, space: Space, visit: &mut dyn FnMut(EntryInfo)) -> Result<(), StoreError> {
         if space == Space::Blob {
-            for (digest, (_, bytes)) in &self.files {
-                visit(EntryInfo { entry: Entry::blob(*digest), bytes: *bytes });
+            for (digest, paths) in &self.files {
+                let bytes = paths.first().map_or(0, |(_, bytes)| *bytes);
+                visit(EntryInfo { entry: Entry::blob(*digest), bytes });
             }
         }
         Ok(())
@@ -100,4 +149,25 @@ impl Store for FolderSource {
     fn plain_file(&self, entry: Entry) -> Option<File> {
         self.open(entry).map(|(file, _)| file)
     }
+}
+
+fn open_file(folder: BorrowedFd<'_>, name: &[u8]) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    rustix::fs::openat(folder, name, flags, Mode::empty()).ok().map(File::from)
+}
+
+/// The mode that outputs are created with, to which the umask applies.
+pub(super) fn new_file_mode(executable: bool) -> Mode {
+    Mode::from_raw_mode(if executable { 0o755 } else { 0o644 })
+}
+
+/// This process's umask; `None` where the kernel does not say. It is read, since asking the system call for it
+/// would change it under the other threads.
+fn umask() -> Option<Mode> {
+    static UMASK: OnceLock<Option<Mode>> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let text = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+        u32::from_str_radix(text.trim(), 8).ok().map(Mode::from_raw_mode)
+    })
 }

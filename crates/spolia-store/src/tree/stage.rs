@@ -1,110 +1,181 @@
-//! A folder beside the destination where a tree is put together before it is seen. Removed with all that
-//! is left in it. Knows blobs and nodes, not where they go in the end.
+//! Entries put together beside their destination, each under a temporary name, before they are seen. What is not
+//! given its final name is removed with the stage. Knows blobs and nodes, not where they go in the end.
 
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use spolia_core::{Node, RelPath};
 
 use super::folder;
 use super::materialise::MaterialiseError;
+use super::source::FolderSource;
 use crate::digests::{DigestCache, StatKey};
 use crate::store::{Entry, Store, StoreError};
 
-/// What the names of stages begin with.
+/// What the names of staged entries begin with.
 const PREFIX: &str = ".spolia-stage-";
 
-/// The folder being filled.
+/// The entries being put together. Each is a file, a link or a folder with all that belongs in it.
 pub(super) struct Stage<'s> {
     above: BorrowedFd<'s>,
-    name: CString,
-    folder: OwnedFd,
     /// For messages.
-    pub(super) path: PathBuf,
+    path: PathBuf,
+    /// What all names of this stage begin with.
+    prefix: String,
     store: &'s dyn Store,
+    /// Whose files are moved here, not copied.
+    giver: Option<&'s FolderSource>,
     digests: Option<&'s DigestCache>,
     /// Whether sharing bytes with the store's files is still worth a try.
     reflinks: bool,
-    /// The folder below the stage that the last entry went into.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    tops: Vec<Top>,
+    /// Files that were moved here: the number of their top, their path below that, and where they were.
+    given: Vec<(usize, Vec<u8>, RelPath)>,
+    /// The folder that the last entry went into: the number of its top, and its path below that.
+    parent: Option<(usize, Vec<u8>, OwnedFd)>,
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
 
+/// One entry of the stage that gets a name of its own.
+struct Top {
+    name: CString,
+    /// Whether something may stand there.
+    made: bool,
+}
+
 impl<'s> Stage<'s> {
-    /// A new empty stage in `above`, which `path` names for messages. What was left there by processes
-    /// that were killed goes.
+    /// A stage in the folder `above`, which `path` names for messages. What was left there by processes that
+    /// were killed goes.
     pub(super) fn new(
         above: BorrowedFd<'s>,
         path: &Path,
         store: &'s dyn Store,
+        giver: Option<&'s FolderSource>,
         digests: Option<&'s DigestCache>,
-    ) -> Result<Self, MaterialiseError> {
+    ) -> Self {
         sweep(above);
-        let text = format!("{PREFIX}{}", crate::local::temp_name());
-        let path = path.join(&text);
-        let failed = |errno: Errno| MaterialiseError::io("create", &path, errno);
-        let name = CString::new(text).map_err(|_| failed(Errno::INVAL))?;
-        rustix::fs::mkdirat(above, name.as_c_str(), Mode::from_raw_mode(0o777)).map_err(failed)?;
-        let folder = folder::open_child(above, name.to_bytes()).map_err(|_| failed(Errno::NOENT))?;
-        Ok(Self {
+        Self {
             above,
-            name,
-            folder,
-            path,
+            path: path.to_owned(),
+            prefix: format!("{PREFIX}{}", crate::local::temp_name()),
             store,
+            giver,
             digests,
             reflinks: true,
+            tops: Vec::new(),
+            given: Vec::new(),
             parent: None,
             files: 0,
             bytes: 0,
-        })
-    }
-
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
-    }
-
-    pub(super) fn name(&self) -> &CString {
-        &self.name
-    }
-
-    fn failed(&self, verb: &'static str, at: &[u8], errno: Errno) -> MaterialiseError {
-        use std::os::unix::ffi::OsStrExt;
-        MaterialiseError::io(verb, &self.path.join(std::ffi::OsStr::from_bytes(at)), errno)
-    }
-
-    /// The folder `above` in the stage, made with all that is missing.
-    fn parent(&mut self, above: &[u8]) -> Result<BorrowedFd<'_>, MaterialiseError> {
-        if self.parent.as_ref().is_none_or(|(open, _)| open != above) {
-            let fd = folder::make_below(self.folder.as_fd(), above).map_err(|(obstacle, _)| {
-                let errno = if let folder::Obstacle::Failed(errno) = obstacle { errno } else { Errno::EXIST };
-                self.failed("create", above, errno)
-            })?;
-            self.parent = Some((above.to_vec(), fd));
         }
-        Ok(self.parent.as_ref().map_or(self.folder.as_fd(), |(_, fd)| fd.as_fd()))
     }
 
-    /// Makes `node` at `at` in the stage. `output` is its name in messages.
-    pub(super) fn add(&mut self, at: &[u8], output: &RelPath, node: &Node) -> Result<(), MaterialiseError> {
-        let (above, name) = folder::split(at);
+    /// The folder that the staged entries are in.
+    pub(super) fn above(&self) -> BorrowedFd<'_> {
+        self.above
+    }
+
+    /// A name for one more entry; nothing is made yet.
+    pub(super) fn begin(&mut self) -> usize {
+        let number = self.tops.len();
+        // Made of digits and letters: there is no zero byte in it.
+        let name = CString::new(format!("{}-{number}", self.prefix)).unwrap_or_default();
+        self.tops.push(Top { name, made: false });
+        number
+    }
+
+    /// The same, and a folder is made there.
+    pub(super) fn begin_folder(&mut self) -> Result<usize, MaterialiseError> {
+        let top = self.begin();
+        self.parent(top, b"")?;
+        Ok(top)
+    }
+
+    /// The name that entry number `top` has in the stage.
+    pub(super) fn name(&self, top: usize) -> &CString {
+        &self.tops[top].name
+    }
+
+    /// It has been renamed into place.
+    pub(super) fn has_gone(&mut self, top: usize) {
+        self.tops[top].made = false;
+        self.was_exchanged(top);
+    }
+
+    /// It has been renamed into place, and what stood there is now here.
+    pub(super) fn was_exchanged(&mut self, top: usize) {
+        self.given.retain(|(of, _, _)| *of != top);
+    }
+
+    fn failed(&self, verb: &'static str, top: usize, below: &[u8], errno: Errno) -> MaterialiseError {
+        use std::os::unix::ffi::OsStrExt;
+        let name = self.path.join(std::ffi::OsStr::from_bytes(self.tops[top].name.as_bytes()));
+        let path = if below.is_empty() { name } else { name.join(std::ffi::OsStr::from_bytes(below)) };
+        MaterialiseError::io(verb, &path, errno)
+    }
+
+    /// The folder `below` in the folder that entry number `top` is, made with all that is missing.
+    fn parent(&mut self, top: usize, below: &[u8]) -> Result<BorrowedFd<'_>, MaterialiseError> {
+        if self.parent.as_ref().is_none_or(|(open, path, _)| (*open, path.as_slice()) != (top, below)) {
+            self.tops[top].made = true;
+            let name = self.tops[top].name.to_bytes();
+            let fd = folder::make_below(self.above, &join(name, below)).map_err(|(obstacle, _)| {
+                let errno = if let folder::Obstacle::Failed(errno) = obstacle { errno } else { Errno::EXIST };
+                self.failed("create", top, below, errno)
+            })?;
+            self.parent = Some((top, below.to_vec(), fd));
+        }
+        Ok(self.parent.as_ref().map_or(self.above, |(_, _, fd)| fd.as_fd()))
+    }
+
+    /// The folder in which the entry at `below` of entry number `top` is made, and its name there.
+    fn place<'a>(
+        &'a mut self,
+        top: usize,
+        below: &'a [u8],
+    ) -> Result<(BorrowedFd<'a>, std::borrow::Cow<'a, [u8]>), MaterialiseError> {
+        if below.is_empty() {
+            self.tops[top].made = true;
+            return Ok((self.above, self.tops[top].name.to_bytes().into()));
+        }
+        let (above, name) = folder::split(below);
+        Ok((self.parent(top, above)?, name.into()))
+    }
+
+    /// Makes `node` at `below` of entry number `top`; `below` is empty for that entry itself. `output` is
+    /// its path in the tree.
+    pub(super) fn add(
+        &mut self,
+        top: usize,
+        below: &[u8],
+        output: &RelPath,
+        node: &Node,
+    ) -> Result<(), MaterialiseError> {
         match node {
-            Node::Folder => self.parent(at).map(|_| ()),
+            Node::Folder => self.parent(top, below).map(|_| ()),
             Node::Symlink { target } => {
-                let made = rustix::fs::symlinkat(target.as_slice(), self.parent(above)?, name);
-                made.map_err(|errno| self.failed("create", at, errno))
+                let (parent, name) = self.place(top, below)?;
+                let made = rustix::fs::symlinkat(target.as_slice(), parent, name.as_ref());
+                made.map_err(|errno| self.failed("create", top, below, errno))
             }
             Node::File { digest, size, executable } => {
-                let mode = Mode::from_raw_mode(if *executable { 0o777 } else { 0o666 } & 0o755);
-                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                let made = rustix::fs::openat(self.parent(above)?, name, flags, mode);
-                let file = File::from(made.map_err(|errno| self.failed("create", at, errno))?);
-                self.fill(&file, at, output, Entry::blob(*digest), *size)?;
+                let giver = self.giver;
+                let (parent, name) = self.place(top, below)?;
+                if giver.is_some_and(|giver| giver.give(output, node, parent, &name)) {
+                    self.given.push((top, below.to_vec(), output.clone()));
+                } else {
+                    let mode = super::source::new_file_mode(*executable);
+                    let flags =
+                        OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                    let made = rustix::fs::openat(parent, name.as_ref(), flags, mode);
+                    let file = File::from(made.map_err(|errno| self.failed("create", top, below, errno))?);
+                    self.fill(&file, (top, below), output, Entry::blob(*digest), *size)?;
+                }
                 self.files += 1;
                 self.bytes += size;
                 Ok(())
@@ -114,17 +185,16 @@ impl<'s> Stage<'s> {
 
     /// Puts a file that is right already into the stage as another name of the same file; whether that
     /// was possible.
-    pub(super) fn adopt(&mut self, at: &[u8], from: BorrowedFd<'_>, path: &RelPath) -> bool {
-        let (above, name) = folder::split(at);
-        let Ok(parent) = self.parent(above) else { return false };
+    pub(super) fn adopt(&mut self, top: usize, below: &[u8], from: BorrowedFd<'_>, path: &RelPath) -> bool {
+        let Ok((parent, name)) = self.place(top, below) else { return false };
         let none = rustix::fs::AtFlags::empty();
-        rustix::fs::linkat(from, path.as_bytes(), parent, name, none).is_ok()
+        rustix::fs::linkat(from, path.as_bytes(), parent, name.as_ref(), none).is_ok()
     }
 
     fn fill(
         &mut self,
         file: &File,
-        at: &[u8],
+        (top, below): (usize, &[u8]),
         output: &RelPath,
         entry: Entry,
         size: u64,
@@ -144,9 +214,8 @@ impl<'s> Stage<'s> {
                 Err(MaterialiseError::Damaged { path: output.clone(), digest: entry.digest, what })
             }
             Err(StoreError::Peer(source)) => {
-                use std::os::unix::ffi::OsStrExt;
-                let path = self.path.join(std::ffi::OsStr::from_bytes(at));
-                Err(MaterialiseError::io("write", &path, source))
+                let errno = Errno::from_io_error(&source).unwrap_or(Errno::IO);
+                Err(self.failed("write", top, below, errno))
             }
             Err(source) => Err(MaterialiseError::Store { path: output.clone(), source }),
         }
@@ -170,7 +239,8 @@ impl<'s> Stage<'s> {
         };
         if !right {
             // `get` meets the same file next, says what is wrong with it and removes it.
-            rustix::fs::ftruncate(file, 0).map_err(|errno| self.failed("write", b"", errno))?;
+            rustix::fs::ftruncate(file, 0)
+                .map_err(|errno| MaterialiseError::io("write", &self.path, errno))?;
         }
         Ok(right)
     }
@@ -180,12 +250,24 @@ impl Drop for Stage<'_> {
     fn drop(&mut self) {
         // After an exchange another process may still be writing into what is being removed. Best effort:
         // what stays is swept later.
-        for _ in 0..3 {
-            if folder::remove_all(self.above, &self.name) != Err(Errno::NOTEMPTY) {
-                return;
+        for (top, below, path) in &self.given {
+            if let Some(giver) = self.giver {
+                giver.take_back(path, self.above, &join(self.tops[*top].name.as_bytes(), below));
+            }
+        }
+        for top in self.tops.iter().filter(|top| top.made) {
+            for _ in 0..3 {
+                if folder::remove_all(self.above, &top.name) != Err(Errno::NOTEMPTY) {
+                    break;
+                }
             }
         }
     }
+}
+
+/// `name/below`, or `name` where there is nothing below.
+fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
+    if below.is_empty() { name.to_vec() } else { [name, b"/", below].concat() }
 }
 
 /// Removes what processes that were killed have left in `folder`; how many stages went.

@@ -17,7 +17,7 @@ use spolia_store::{LocalStore, Space, StoreError, uses, verify};
 
 use super::collect;
 use super::why::{ago, counted};
-use crate::cli::{CacheArgs, CacheCommand};
+use crate::cli::{CacheArgs, CacheCommand, GcArgs};
 use crate::exit::{Exit, Failure};
 use crate::painter::words;
 use crate::project::{self, Project, open_store};
@@ -27,6 +27,8 @@ use crate::shell::{Shell, Tone};
 
 /// In how many of the newest runs hits are counted.
 const RUNS_COUNTED: usize = 200;
+/// Between two looks at whether a build runs.
+const WAIT: Duration = Duration::from_millis(250);
 /// How many entries of a plan are listed, without `--json`.
 const PLANNED_SHOWN: usize = 20;
 
@@ -35,9 +37,9 @@ pub(crate) fn run(args: &CacheArgs, settings: &Settings, shell: &Shell) -> Resul
     match &args.command {
         CacheCommand::Ls { step } => ls(step.as_deref(), settings, shell),
         CacheCommand::Verify { heal } => check(*heal, settings, shell),
-        CacheCommand::Gc { max_size, max_age, dry_run } => {
-            collect(*max_size, *max_age, *dry_run, settings, shell)
-        }
+        CacheCommand::Gc(args) => collect(args, settings, shell),
+        CacheCommand::Pin { names } => super::pin::pin(names, settings, shell),
+        CacheCommand::Unpin { names } => super::pin::unpin(names, settings, shell),
         CacheCommand::Clear { step, yes } => clear(step.as_deref(), *yes, settings, shell),
         CacheCommand::Dir => dir(settings, shell),
         CacheCommand::Size => size(settings, shell),
@@ -156,7 +158,7 @@ fn cut(text: &str) -> String {
     format!("{kept}…")
 }
 
-fn listing(store: &LocalStore) -> Result<Listing, Failure> {
+pub(super) fn listing(store: &LocalStore) -> Result<Listing, Failure> {
     let uses = uses::load(store).map_err(|error| unreadable(&error))?;
     gc::list(store, &uses, &gc::result_blobs).map_err(|error| unreadable(&error))
 }
@@ -310,19 +312,18 @@ fn conf(settings: &Settings, shell: &Shell) -> Result<CacheConf, Failure> {
     Project::load(settings, shell, None).map(|project| project.manifest.cache)
 }
 
-fn collect(
-    max_size: Option<u64>,
-    max_age: Option<Duration>,
-    dry_run: bool,
-    settings: &Settings,
-    shell: &Shell,
-) -> Result<Exit, Failure> {
+fn collect(args: &GcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
+    let GcArgs { max_size, max_age, min_free, no_wait, dry_run } = *args;
     let conf = conf(settings, shell)?;
     let store = open_store(settings)?;
     if !dry_run && !store.is_writable() {
         return Err(Failure::environment(format!("`{}` cannot be written", store.dir().display())));
     }
-    let mut policy = collect::policy(&conf);
+    if !dry_run {
+        wait_for_builds(&store, no_wait, shell)?;
+    }
+    let mut policy = collect::policy(&conf, &store);
+    policy.free_bytes = min_free.map_or(policy.free_bytes, |wanted| collect::missing_room(&store, wanted));
     policy.max_bytes = max_size.or(policy.max_bytes);
     policy.max_age = max_age.or(policy.max_age);
     let now = now_us();
@@ -351,14 +352,37 @@ fn collect(
         } else {
             String::new()
         };
+        let mounts = match report.removed_mounts {
+            0 => String::new(),
+            some => format!(" and {}", counted(count(some), "cache mount")),
+        };
         let what = format!(
-            "{} ({}){swept}",
+            "{}{mounts} ({}){swept}",
             counted(count(report.removed), "file"),
             words::size(report.removed_bytes)
         );
         shell.status(Tone::Good, "removed", &what);
     }
     Ok(Exit::Success)
+}
+
+/// Until no build runs with the store: what one has read is not noted as used before it ends.
+fn wait_for_builds(store: &LocalStore, no_wait: bool, shell: &Shell) -> Result<(), Failure> {
+    let running = || journal::running(store, &collect::is_alive).map_err(|error| unreadable(&error));
+    let Some(run) = running()?.into_iter().next() else { return Ok(()) };
+    if no_wait {
+        return Err(Failure::environment(format!("a build runs with this store: {run}"))
+            .hint("without --no-wait its end is waited for"));
+    }
+    shell.status(Tone::Dim, "waiting", &format!("for the build {run} to end"));
+    let cancel = super::build::cancel_on_signals()?;
+    while !running()?.is_empty() {
+        if cancel.is_cancelled() {
+            return Err(Failure::new(Exit::Interrupted, "stopped; nothing was removed"));
+        }
+        std::thread::sleep(WAIT);
+    }
+    Ok(())
 }
 
 fn show_plan(plan: &GcPlan, policy: &Policy, store: &LocalStore, shell: &Shell) {
@@ -376,6 +400,15 @@ fn show_plan(plan: &GcPlan, policy: &Policy, store: &LocalStore, shell: &Shell) 
             let files = counted(of(why).count(), "file");
             shell.out(&format!("  {files}, {}: {words}\n", words::size(bytes)));
         }
+    }
+    for (mount, why) in &plan.mounts {
+        let why = if *why == Why::Old { "not used for too long" } else { "least recently used" };
+        let path = mount.path.strip_prefix(store.base()).unwrap_or(&mount.path).display();
+        shell.out(&format!(
+            "  {path}, {}: a cache mount, {why}, used {}\n",
+            words::size(mount.bytes),
+            ago(mount.used_at_us)
+        ));
     }
     let results = plan.removals.iter().filter(|(entry, ..)| entry.space == Space::Result);
     for (entry, ..) in results.clone().take(PLANNED_SHOWN) {
@@ -404,6 +437,10 @@ fn gc_json(report: &GcReport, policy: &Policy, dry_run: bool) -> serde_json::Val
         };
         json!({ "space": entry.space, "digest": entry.digest, "why": why, "bytes": file.bytes })
     });
+    let mounts = report.plan.mounts.iter().map(|(mount, why)| {
+        let why = if *why == Why::Old { "old" } else { "size" };
+        json!({ "path": mount.path.display().to_string(), "why": why, "bytes": mount.bytes, "used_at_us": mount.used_at_us })
+    });
     json!({
         "kind": "cache-gc",
         "dry_run": dry_run,
@@ -412,7 +449,9 @@ fn gc_json(report: &GcReport, policy: &Policy, dry_run: bool) -> serde_json::Val
         "bytes_before": report.plan.bytes_before,
         "bytes_planned": report.plan.bytes_freed,
         "planned": removals.collect::<Vec<_>>(),
+        "planned_mounts": mounts.collect::<Vec<_>>(),
         "removed": report.removed,
+        "removed_mounts": report.removed_mounts,
         "removed_bytes": report.removed_bytes,
         "swept": report.swept,
     })
@@ -570,8 +609,12 @@ fn size(settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
         ("results", sum(&mut listing.results.iter().map(|result| result.file.bytes))),
         ("actions", sum(&mut listing.actions.iter().map(|(_, file)| file.bytes))),
         ("blobs", sum(&mut listing.blobs.iter().map(|(_, file)| file.bytes))),
+        ("mounts", {
+            let files = listing.mounts.iter().map(|mount| count(mount.files)).sum();
+            (files, listing.mounts.iter().map(|mount| mount.bytes).sum())
+        }),
     ];
-    let beside = [("mounts", "mounts"), ("journal", "journal"), ("digests", "digests")]
+    let beside = [("journal", "journal"), ("digests", "digests")]
         .map(|(word, folder)| (word, folder_size(&store.base().join(folder))));
     let limit = conf(settings, shell)?.max_size_bytes.unwrap_or(collect::MAX_SIZE_BYTES);
     if store.is_writable() {

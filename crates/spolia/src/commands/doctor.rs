@@ -437,7 +437,7 @@ impl Doctor<'_> {
     }
 
     fn room(&mut self, store: &LocalStore, cache: CacheConf) {
-        let max = collect::policy(&cache).max_bytes.unwrap_or(u64::MAX);
+        let max = collect::policy(&cache, store).max_bytes.unwrap_or(u64::MAX);
         let dir = store.dir().display();
         match size::read(store).map(|size| size.bytes()) {
             Some(bytes) if bytes > max => {

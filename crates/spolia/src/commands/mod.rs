@@ -10,6 +10,8 @@ mod doctor;
 mod graph;
 mod init;
 mod look;
+mod perf;
+mod pin;
 mod run;
 mod schema;
 mod stats;
@@ -37,6 +39,7 @@ pub(crate) fn run(command: Command, settings: &Settings, shell: &Shell) -> Resul
         Command::Cache(args) => cache::run(&args, settings, shell),
         Command::Doctor(args) => doctor::run(&args, settings, shell),
         Command::Init(args) => init::run(&args, settings, shell),
+        Command::Perf(args) => perf::run(&args, settings, shell),
         Command::Sweep(args) => sweep::run(&args, settings, shell),
         Command::Schema => schema::run(shell),
         Command::Completions(args) => completions::run(&args, shell),

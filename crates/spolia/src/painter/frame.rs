@@ -138,7 +138,7 @@ mod tests {
             let key = ActionKey(Digest::blake3(b""));
             let miss = (number != 1).then_some(MissReason::NeverRun);
             let at_us = 3_000_000 + number as u64 * 100_000;
-            board.see(at_us, &EventKind::StepStarted { id: step.clone(), key, miss });
+            board.see(at_us, &EventKind::StepStarted { id: step.clone(), key, miss, needs: Vec::new() });
             if number == 2 {
                 let text = "CC one.o\n\x1b[31mCC \ttwo.o\x07\n\n".to_owned();
                 let stream = Stream::Stdout;

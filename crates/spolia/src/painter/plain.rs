@@ -85,7 +85,7 @@ mod tests {
 
     fn start(painter: &mut dyn Painter, at_us: u64, step: &str) {
         let miss = Some(MissReason::NeverRun);
-        paint(painter, at_us, EventKind::StepStarted { id: id(step), key: key(), miss });
+        paint(painter, at_us, EventKind::StepStarted { id: id(step), key: key(), miss, needs: Vec::new() });
     }
 
     fn end(painter: &mut dyn Painter, at_us: u64, step: &str, outcome: StepOutcome) {

@@ -47,7 +47,12 @@ impl Report {
             EventKind::StepStarted { id, miss: Some(miss), .. } if self.tells_why => {
                 self.status(Tone::Plain, "miss", &format!("{id}: {miss}"))
             }
-            EventKind::RunStarted { .. } | EventKind::StepStarted { .. } => String::new(),
+            // `spolia perf` shows what it measures itself.
+            EventKind::RunStarted { .. }
+            | EventKind::StepStarted { .. }
+            | EventKind::Measuring { .. }
+            | EventKind::Measured { .. }
+            | EventKind::Accepted { .. } => String::new(),
             EventKind::StepOutput { id, .. } if self.verbose && !self.holds_output => self.new_lines(id),
             EventKind::StepOutput { .. } => String::new(),
             EventKind::StepFinished { id, outcome, .. } => {

@@ -310,3 +310,49 @@ fn a_compiler_that_is_not_there_is_127() {
     let output = env.command(["cc", "no-such-target-gcc", "-c", "x.c"]).output().unwrap();
     assert_eq!(output.status.code(), Some(127));
 }
+
+#[test]
+fn hard_links_are_used_and_a_tool_that_writes_through_one_costs_a_miss() {
+    use std::os::unix::fs::MetadataExt;
+    let mut env = env();
+    env.set_var("SPOLIA_HARD_LINKS", "1");
+    compile(&env);
+    let right = env.read("x.o");
+    compile(&env);
+    assert_eq!(outcome(&env), "hit");
+    assert!(std::fs::metadata(env.path("x.o")).unwrap().nlink() > 1);
+    // In place, through the link, as some tools do.
+    let file = std::fs::OpenOptions::new().write(true).open(env.path("x.o")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"broken", 64).unwrap();
+    drop(file);
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    compile(&env);
+    assert_eq!(outcome(&env), "miss");
+    assert_eq!(env.read("x.o"), right);
+    compile(&env);
+    assert_eq!((outcome(&env).as_str(), env.read("x.o")), ("hit", right));
+}
+
+#[test]
+fn where_nothing_can_be_observed_the_preprocessed_text_is_the_key() {
+    let env = env();
+    compile(&env);
+    let unobserved = env.store().join("v1/cc/unobserved");
+    std::fs::write(&unobserved, "").unwrap();
+    compile(&env);
+    assert_eq!(outcome(&env), "miss");
+    compile(&env);
+    assert_eq!(outcome(&env), "hit");
+    // A comment does not change the text, a definition does.
+    env.write("v.h", "#define V 1\n// a comment\n");
+    compile(&env);
+    assert_eq!(outcome(&env), "hit");
+    env.write("v.h", "#define V 2\n");
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    let _not_there = std::fs::remove_file(env.path("x.o"));
+    compile(&env);
+    assert_eq!(outcome(&env), "miss");
+    env.write("asm.c", "__asm__(\".incbin \\\"v.h\\\"\");\n");
+    gcc(&env, &["-c", "asm.c", "-o", "asm.o"]);
+    assert_eq!(last(&env)["reason"], "hidden-inputs");
+}

@@ -5,6 +5,7 @@
 mod basics;
 mod hostile;
 mod release;
+mod verify;
 
 use std::path::Path;
 use std::process::{Command, Output};

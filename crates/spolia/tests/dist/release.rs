@@ -103,7 +103,10 @@ fn an_image_layout_names_its_blobs_by_their_digests() {
         format!("blobs/sha256/{hex}")
     };
     assert_eq!(read("oci-layout")["imageLayoutVersion"], "1.0.0");
-    let index = read("index.json");
+    let top = read("index.json");
+    assert_eq!(top["manifests"].as_array().unwrap().len(), 1);
+    assert_eq!(top["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "1.2.3");
+    let index = read(&blob(&top["manifests"][0]));
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
     for image in index["manifests"].as_array().unwrap() {
         let manifest = read(&blob(image));

@@ -3,6 +3,7 @@
 mod check;
 mod gather;
 mod show;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,21 +64,30 @@ pub(crate) fn run(args: &DistArgs, settings: &Settings, shell: &Shell) -> Result
     let key = args.sign_key.as_ref().map(|path| signing_key(path, settings)).transpose()?;
     let cancel = cancel_on_signals()?;
     let files = TreeFiles::new(&work, &all, &chosen)?;
+    let mut exit = exit;
     for (one, facts) in chosen.iter().zip(asked) {
-        if let Err(error) = work.release(one, &facts, &built, &files, &cancel) {
-            // What was hashed stays known, whatever became of it.
-            let _unwritten = digests.save();
-            return Err(failure(&error));
-        }
+        let (plans, names) = match work.release(one, &facts, &built, &files, &cancel) {
+            Ok(made) => made,
+            Err(error) => {
+                // What was hashed stays known, whatever became of it.
+                let _unwritten = digests.save();
+                return Err(failure(&error));
+            }
+        };
         if let Some(key) = &key {
             let signed =
                 signature::sign(&work.out(one), key, facts.epoch).map_err(|error| failure(&error))?;
             let what = work.out(one).join(signature::SIGNATURE);
             status(shell, if signed { "Signed" } else { "Fresh" }, &what.display().to_string());
         }
+        if let Some(how) = args.verify {
+            let first = verify::First { one, facts: &facts, plans, names };
+            let found = verify::verify(&work, &all, &first, how, &cancel)?;
+            exit = if found == Exit::Success { exit } else { found };
+        }
     }
     let _unwritten = digests.save();
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
 fn signing_key(path: &Path, settings: &Settings) -> Result<signature::SecretKey, Failure> {
@@ -199,6 +209,12 @@ impl Work<'_> {
         chosen: &[Chosen<'_>],
         cancel: &Cancel,
     ) -> Result<Vec<Facts>, Failure> {
+        if let Some(path) = &self.args.second {
+            let text = std::fs::read(path).unwrap_or_default();
+            let facts: Facts = serde_json::from_slice(&text)
+                .map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?;
+            return Ok(vec![facts; chosen.len()]);
+        }
         let env = BTreeMap::new();
         let asker = Asker { search: &self.settings.search, home: &self.settings.home, env: &env, cancel };
         let epoch = self.settings.var("SOURCE_DATE_EPOCH");
@@ -275,7 +291,7 @@ impl Work<'_> {
         built: &BTreeMap<StepId, Built>,
         files: &TreeFiles<'_>,
         cancel: &Cancel,
-    ) -> Result<(), DistError> {
+    ) -> Result<(Vec<PlatformPlan>, Vec<String>), DistError> {
         let plans = self.plans(one, facts, built, files)?;
         let mut release = Release {
             dist: one.dist,
@@ -289,16 +305,16 @@ impl Work<'_> {
         release.sources = &sources;
         let names = release.names()?;
         let out = self.out(one);
-        if !self.args.no_cache {
+        if !self.args.no_cache && self.args.second.is_none() {
             match release::look_up(release.key(), &self.store, &out, &names, self.digests) {
                 Found::InPlace(tree) => {
                     show::done(self.shell, &release, &made_of(&tree), &out, show::How::Fresh);
-                    return Ok(());
+                    return Ok((plans, names));
                 }
                 Found::Restored(tree) => {
                     show::write_run(&out, self, &release, now_us(), None, "restored")?;
                     show::done(self.shell, &release, &made_of(&tree), &out, show::How::Restored);
-                    return Ok(());
+                    return Ok((plans, names));
                 }
                 Found::Nothing => {}
             }
@@ -323,11 +339,13 @@ impl Work<'_> {
         published.insert(0, spolia_dist::record::RUN.to_owned());
         stage.publish(&out, &published)?;
         let cost = Cost { wall_us, ..Cost::default() };
-        if let Err(why) = release::keep(&release, &self.store, &out, &names, cost, now_us(), self.digests) {
+        if self.args.second.is_none()
+            && let Err(why) = release::keep(&release, &self.store, &out, &names, cost, now_us(), self.digests)
+        {
             self.shell.warning(&format!("the release could not be stored: {why}"), &[]);
         }
         show::done(self.shell, &release, &made, &out, show::How::Packed { wall_us });
-        Ok(())
+        Ok((plans, names))
     }
 }
 

@@ -1,0 +1,439 @@
+//! A running build: `Schedule → StepOutcomes`, told as events.
+//!
+//! The main thread keys every node as soon as what it needs is known, answers what is in place, and hands
+//! the rest to workers. A build in which nothing changed starts no thread and opens no file of the store.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use spolia_core::event::{EventKind, JOURNAL_VERSION, StepOutcome, Summary, Tier};
+use spolia_core::{ActionKey, ActionResult, MissReason, Tree};
+
+use crate::build::{Build, BuildError, Ended, Options, Session};
+use crate::fresh::FreshStep;
+use crate::graph::NodeId;
+use crate::manifest::EngineKind;
+use crate::plan::{Keyable, Planned};
+use crate::schedule::Schedule;
+use crate::state::{Ran, Remembered};
+use crate::worker::{Finished, Task, What};
+
+/// How often a build that waits for a job token looks again.
+const TOKEN_PAUSE: Duration = Duration::from_millis(20);
+
+impl Build<'_> {
+    /// Builds. With `request`, a build that finds everything in place is written down there.
+    ///
+    /// # Errors
+    /// The sandbox was asked for and cannot be had. Everything else is a step's own failure.
+    pub fn run(&self, request: Option<&crate::fresh::Request>) -> Result<Ended, BuildError> {
+        for id in &self.selected {
+            self.engine_for(*id)?;
+        }
+        let began = instant();
+        self.emit(started(self.session, self.options, self.manifest.name.clone(), self.selected.len()));
+        let cost = |id| self.remembered(id).and_then(|last| last.result.cost.wall_us).unwrap_or(0);
+        let schedule = Schedule::new(&self.graph, &self.selected, &cost, &self.manifest.pools);
+        let (results, finished) = mpsc::channel();
+        let (tasks, queue) = mpsc::channel::<(Task, bool)>();
+        let queue = Mutex::new(queue);
+        let (mut ended, steps) = std::thread::scope(|scope| {
+            let spawn = || {
+                let results = results.clone();
+                let queue = &queue;
+                scope.spawn(move || self.serve(queue, &results));
+            };
+            let mut main = Main {
+                build: self,
+                schedule,
+                outputs: HashMap::new(),
+                ready: None,
+                workers: 0,
+                tasks,
+                finished,
+                summary: Summary::default(),
+                fresh: Vec::new(),
+                failed: false,
+                stopped: false,
+            };
+            main.go(&spawn);
+            // Ends the workers: their queue closes.
+            main.finish()
+        });
+        for spare in self.spare_workplaces.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // What stays is swept by the next build.
+            let _unremoved = spolia_engine::sandbox::remove_scratch(&spare);
+        }
+        ended.summary.wall_us = u64::try_from(began.elapsed().as_micros()).ok();
+        self.keep(&mut ended);
+        if let Some(request) = request.filter(|_| self.options.may_be_fresh()) {
+            self.note_fresh(request, &ended, steps);
+        }
+        Ok(ended)
+    }
+
+    fn serve(&self, queue: &Mutex<Receiver<(Task, bool)>>, results: &Sender<Finished>) {
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((task, token)) = next else { return };
+            let finished = self.work(task, token);
+            if results.send(finished).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes what the next build profits from. None of it can fail the build.
+    fn keep(&self, ended: &mut Ended) {
+        if self.state_changed.load(std::sync::atomic::Ordering::Relaxed) && self.make_own_folders().is_ok() {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let ours: HashSet<_> = self.graph.ids().map(|id| &self.graph.node(id).id).collect();
+            state.forget_oldest(|id| ours.contains(id));
+            if let Err(error) = state.save(&self.own().join("state")) {
+                self.warn(format!("cannot write `.spolia/state`: {error}"), None);
+            }
+        }
+        if self.session.store.is_writable() {
+            let _unwritten = self.digests.save();
+            let _unwritten = self.toolbox.save();
+            let stored = ended.summary.stored_bytes;
+            if stored > 0 {
+                let _unwritten = spolia_store::size::add(&self.session.store, stored);
+            }
+        }
+        ended.summary.store_bytes = spolia_store::size::read(&self.session.store).map(|size| size.bytes());
+    }
+
+    fn note_uses(&self, used: &[ActionKey]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = state.uses.map(|(set, at_us)| spolia_store::uses::Stamp { set, at_us });
+        let now = (self.session.now_us)();
+        let noted =
+            spolia_store::uses::record(&self.session.store, &self.session.run, used, now, last.as_ref());
+        if let Ok(Some(stamp)) = noted {
+            state.uses = Some((stamp.set, stamp.at_us));
+            self.state_changed.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn remember(&self, finished: &Finished, result: &ActionResult) {
+        let node = self.graph.node(finished.id);
+        let ran = match &finished.outcome {
+            StepOutcome::Ran { miss, .. } => Some(Ran::because(miss)),
+            _ => None,
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = state.steps.get(&node.id);
+        // A restore of the very result that ran here keeps the memory of why it ran.
+        if let Some(last) = last.filter(|last| last.key == finished.key && ran.is_none())
+            && last.published == node.place.at
+            && last.result == *result
+        {
+            return;
+        }
+        let previous = last.map(|last| if last.key == finished.key { last.previous } else { Some(last.key) });
+        let remembered = Remembered {
+            key: finished.key,
+            result: result.clone(),
+            published: node.place.at.clone(),
+            run: self.session.run.as_str().to_owned(),
+            ran,
+            previous: previous.flatten(),
+            stored: finished.stored,
+        };
+        state.steps.insert(node.id.clone(), remembered);
+        self.state_changed.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn started(
+    session: &Session<'_>,
+    options: &Options,
+    project: Option<String>,
+    steps: usize,
+) -> EventKind {
+    EventKind::RunStarted {
+        version: JOURNAL_VERSION,
+        run: session.run.as_str().to_owned(),
+        spolia: session.version.clone(),
+        command: session.command.clone(),
+        root: session.root.display().to_string(),
+        project,
+        jobs: options.jobs as u64,
+        engine: match options.engine {
+            EngineKind::Host => "host".to_owned(),
+            EngineKind::Sandbox => "sandbox".to_owned(),
+        },
+        steps: steps as u64,
+    }
+}
+
+/// The main thread's part of a running build.
+struct Main<'a, 'b> {
+    build: &'a Build<'b>,
+    schedule: Schedule,
+    outputs: HashMap<NodeId, Arc<Tree>>,
+    /// The next node to begin, keyed and waiting for a place.
+    ready: Option<(NodeId, Task)>,
+    workers: usize,
+    tasks: Sender<(Task, bool)>,
+    finished: Receiver<Finished>,
+    summary: Summary,
+    fresh: Vec<FreshStep>,
+    failed: bool,
+    stopped: bool,
+}
+
+/// Whether anything more can begin now.
+enum Begun {
+    Something,
+    NothingReady,
+    NoPlace,
+}
+
+impl Main<'_, '_> {
+    fn go(&mut self, spawn: &dyn Fn()) {
+        loop {
+            if self.build.session.cancel.is_cancelled() || (self.failed && !self.build.options.keep_going) {
+                self.stop();
+            }
+            let begun = if self.stopped { Begun::NothingReady } else { self.begin(spawn) };
+            if self.schedule.is_done() {
+                return;
+            }
+            match begun {
+                Begun::Something => {}
+                Begun::NothingReady if self.schedule.running() == 0 => {
+                    // Cannot be: whatever waits, waits for something that runs.
+                    self.stop();
+                    return;
+                }
+                Begun::NothingReady => self.wait(None),
+                Begun::NoPlace => self.wait(Some(TOKEN_PAUSE)),
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.stopped = true;
+        self.ready = None;
+        let because = if self.build.session.cancel.is_cancelled() {
+            "the build was stopped"
+        } else {
+            "another step failed"
+        };
+        for id in self.schedule.stop() {
+            self.skip(id, because.to_owned());
+        }
+    }
+
+    fn skip(&mut self, id: NodeId, because: String) {
+        self.summary.skipped += 1;
+        self.build.emit(EventKind::StepFinished {
+            id: self.build.graph.node(id).id.clone(),
+            key: None,
+            outcome: StepOutcome::Skipped { because },
+        });
+    }
+
+    /// Begins the next node, if there is one and a place for it.
+    fn begin(&mut self, spawn: &dyn Fn()) -> Begun {
+        let (id, task) = match self.ready.take() {
+            Some(ready) => ready,
+            None => {
+                let Some(id) = self.schedule.next_ready() else { return Begun::NothingReady };
+                match self.prepare(id) {
+                    Some(task) => (id, task),
+                    None => return Begun::Something,
+                }
+            }
+        };
+        let is_run = matches!(task.what, What::Run { .. });
+        let full = self.schedule.running() >= self.build.options.jobs;
+        let token = !full && is_run && self.take_token();
+        if full || (is_run && !token) {
+            self.ready = Some((id, task));
+            if full {
+                self.wait(None);
+                return Begun::Something;
+            }
+            return Begun::NoPlace;
+        }
+        self.schedule.begin(id);
+        if self.workers < self.schedule.running() {
+            self.workers += 1;
+            spawn();
+        }
+        // The queue lives as long as the workers do.
+        let _closed = self.tasks.send((task, token));
+        Begun::Something
+    }
+
+    fn take_token(&self) -> bool {
+        let Some(server) = &self.build.jobserver else { return true };
+        if server.try_take() {
+            return true;
+        }
+        if self.schedule.running() > 0 {
+            return false;
+        }
+        // Nobody runs, so whoever had the tokens has died with them.
+        server.reset();
+        server.try_take();
+        true
+    }
+
+    /// Keys a ready node and answers it where nothing has to be done; else the task.
+    fn prepare(&mut self, id: NodeId) -> Option<Task> {
+        let keyable = match self.build.key(id, &self.outputs) {
+            Ok(keyable) => keyable,
+            Err(error) => {
+                self.schedule.begin(id);
+                let no_key = ActionKey(spolia_core::Digest::blake3(b""));
+                self.settle(Finished {
+                    outcome: StepOutcome::Failed {
+                        miss: None,
+                        error,
+                        hints: Vec::new(),
+                        cost: spolia_core::Cost::default(),
+                        exit_code: None,
+                    },
+                    stored: false,
+                    ..Finished::nothing(id, no_key)
+                });
+                return None;
+            }
+        };
+        let forced = self.build.options.forced.includes(&self.build.graph.node(id).id.step);
+        let what = match self.build.look_up(id, &keyable) {
+            Planned::UpToDate(known) => {
+                self.schedule.begin(id);
+                self.build.replay(id, &known.result);
+                self.settle(Finished {
+                    outcome: StepOutcome::Hit {
+                        tier: Tier::UpToDate,
+                        saved: known.result.cost,
+                        restored_files: 0,
+                        restored_bytes: 0,
+                    },
+                    result: Some(known.result),
+                    ..Finished::nothing(id, known.key)
+                });
+                return None;
+            }
+            Planned::Restore(known, tier) => What::Restore { result: known.result, tier },
+            Planned::Run(_, miss) => What::Run { miss, forced },
+            Planned::Depends(_) | Planned::Broken(_) => What::Run { miss: MissReason::NeverRun, forced },
+        };
+        let Keyable { action, key, whole_folders, tools, engine } = keyable;
+        Some(Task { id, action, key, whole_folders, tools, engine, what })
+    }
+
+    /// Waits for a worker to finish something.
+    fn wait(&mut self, limit: Option<Duration>) {
+        let finished = match limit {
+            Some(limit) => match self.finished.recv_timeout(limit) {
+                Ok(finished) => finished,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            },
+            None => match self.finished.recv() {
+                Ok(finished) => finished,
+                Err(_) => return,
+            },
+        };
+        self.settle(finished);
+    }
+
+    /// The one place where an ended node is counted, remembered and told of.
+    fn settle(&mut self, finished: Finished) {
+        let build = self.build;
+        if finished.took_token
+            && let Some(server) = &build.jobserver
+        {
+            server.put();
+        }
+        self.summary.stored_bytes += finished.stored_bytes;
+        self.count(&finished);
+        let id = finished.id;
+        if let Some(result) = &finished.result {
+            build.remember(&finished, result);
+            self.outputs.insert(id, Arc::new(result.outputs.clone()));
+            let saved = result.cost;
+            self.fresh.push(FreshStep { id: build.graph.node(id).id.clone(), key: finished.key, saved });
+            let bytes = self.summary.output_bytes.get_or_insert(0);
+            *bytes += result.outputs.size_bytes();
+        }
+        let has_key = !matches!(finished.outcome, StepOutcome::Failed { miss: None, .. });
+        build.emit(EventKind::StepFinished {
+            id: build.graph.node(id).id.clone(),
+            key: has_key.then_some(finished.key),
+            outcome: finished.outcome,
+        });
+        if finished.result.is_some() {
+            self.schedule.succeed(&build.graph, id);
+            return;
+        }
+        let name = build.graph.node(id).id.to_string();
+        let skipped = if finished.cancelled {
+            self.schedule.abandon(&build.graph, id)
+        } else {
+            self.failed = true;
+            self.schedule.fail(&build.graph, id)
+        };
+        let ended = if finished.cancelled { "was stopped" } else { "failed" };
+        for skipped in skipped {
+            self.skip(skipped, format!("it needs {name}, which {ended}"));
+        }
+    }
+
+    fn count(&mut self, finished: &Finished) {
+        let add = |sum: &mut Option<u64>, more: Option<u64>| {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0) + more);
+            }
+        };
+        let cpu = |cost: &spolia_core::Cost| Some(cost.user_us? + cost.sys_us?);
+        match &finished.outcome {
+            StepOutcome::Hit { tier, saved, restored_files, restored_bytes } => {
+                match tier {
+                    Tier::UpToDate => self.summary.up_to_date += 1,
+                    Tier::Local | Tier::Remote => self.summary.restored += 1,
+                }
+                self.summary.restored_files += restored_files;
+                self.summary.restored_bytes += restored_bytes;
+                add(&mut self.summary.saved_us, saved.wall_us);
+                add(&mut self.summary.saved_cpu_us, cpu(saved));
+            }
+            StepOutcome::Ran { cost, .. } => {
+                self.summary.ran += 1;
+                add(&mut self.summary.steps_cpu_us, cpu(cost));
+            }
+            StepOutcome::Failed { cost, .. } => {
+                if finished.cancelled {
+                    self.summary.skipped += 1;
+                } else {
+                    self.summary.failed += 1;
+                }
+                add(&mut self.summary.steps_cpu_us, cpu(cost));
+            }
+            StepOutcome::Skipped { .. } => self.summary.skipped += 1,
+        }
+    }
+
+    fn finish(self) -> (Ended, Vec<FreshStep>) {
+        let used: Vec<ActionKey> = self.fresh.iter().map(|step| step.key).collect();
+        self.build.note_uses(&used);
+        let ended = Ended { summary: self.summary, cancelled: self.build.session.cancel.is_cancelled() };
+        (ended, self.fresh)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the build measures itself")]
+fn instant() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,224 @@
+//! Runs of one or two commands in an order that lets neither profit: A B B A A B B A …. Knows no processes: whoever
+//! calls runs them.
+
+use crate::record::{Ending, Sample};
+use crate::statistics::outlier::outliers;
+use crate::statistics::trend::trend;
+use crate::verdict::{Rule, Verdict, judge};
+
+/// How many runs of each side there are when the data is looked at, with `--until-decided`.
+pub const LOOKS: [usize; 5] = [10, 20, 40, 80, 160];
+/// A trend is mentioned where chance gives it less often, …
+const DRIFT_P_MAX: f64 = 0.01;
+/// … and it orders the values at least so far.
+const DRIFT_TAU_MIN: f64 = 0.3;
+
+/// How long it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// So many runs of each side.
+    Runs(usize),
+    /// Both verdicts are decided, or the last of [`LOOKS`] is reached.
+    Decided,
+}
+
+/// Why it ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stopped {
+    /// It was done.
+    Done,
+    /// A run of this side did not succeed.
+    Failed(usize),
+    /// It was stopped from outside.
+    Cancelled,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    /// The runs of each side, warm-ups left out.
+    pub samples: Vec<Vec<Sample>>,
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// How often the data was looked at before it ended: the rule must be shared among as many.
+    pub looks: u32,
+}
+
+/// Which side is run `number`-th: 0 1 1 0 0 1 1 0 … of two, so that neither is always the first, and a machine that
+/// grows slower slows both.
+pub fn side(number: usize, sides: usize) -> usize {
+    match sides {
+        2 => [0, 1, 1, 0][number % 4],
+        _ => 0,
+    }
+}
+
+/// The two verdicts of two sides, CPU and wall.
+pub fn verdicts(samples: &[Vec<Sample>], rule: &Rule) -> Option<(Verdict, Verdict)> {
+    let [first, second] = samples else { return None };
+    let values = |samples: &[Sample], figure: fn(&Sample) -> Option<u64>| -> Vec<f64> {
+        let good = samples.iter().filter(|sample| sample.is_ok());
+        good.filter_map(|sample| figure(sample).map(|value| value as f64)).collect()
+    };
+    let wall = |sample: &Sample| sample.wall_us;
+    Some((
+        judge(&values(first, Sample::cpu_us), &values(second, Sample::cpu_us), rule),
+        judge(&values(first, wall), &values(second, wall), rule),
+    ))
+}
+
+/// Runs `sides` commands by `run`, each first `warm_ups` times without counting. `run` gets the side and whether it counts.
+///
+/// # Errors
+/// Those of `run`.
+pub fn run<E>(
+    sides: usize,
+    warm_ups: usize,
+    until: Until,
+    rule: &Rule,
+    run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
+) -> Result<Runs, E> {
+    let mut runs = Runs { samples: vec![Vec::new(); sides], stopped: Stopped::Done, looks: 1 };
+    for number in 0..warm_ups * sides {
+        let side = side(number, sides);
+        let sample = run(side, false)?;
+        if let Some(stopped) = unwell(&sample, side) {
+            // A failure is written down, whether it would have counted or not.
+            runs.samples[side].push(sample);
+            return Ok(Runs { stopped, ..runs });
+        }
+    }
+    let (most, looks) = match until {
+        Until::Runs(count) => (count, &[][..]),
+        Until::Decided => (LOOKS[LOOKS.len() - 1], &LOOKS[..]),
+    };
+    if until == Until::Decided {
+        runs.looks = LOOKS.len() as u32;
+    }
+    for number in 0..most * sides {
+        let side = side(number, sides);
+        let sample = run(side, true)?;
+        let unwell = unwell(&sample, side);
+        runs.samples[side].push(sample);
+        if let Some(stopped) = unwell {
+            return Ok(Runs { stopped, ..runs });
+        }
+        let each = (number + 1) / sides;
+        if (number + 1) % sides == 0 && looks.contains(&each) {
+            let decided = verdicts(&runs.samples, &rule.for_looks(LOOKS.len() as u32));
+            if decided.is_none_or(|(cpu, wall)| cpu.is_decided() && wall.is_decided()) {
+                break;
+            }
+        }
+    }
+    Ok(runs)
+}
+
+fn unwell(sample: &Sample, side: usize) -> Option<Stopped> {
+    match sample.ending {
+        Ending::Ok => None,
+        Ending::Cancelled => Some(Stopped::Cancelled),
+        Ending::Failed | Ending::Timeout => Some(Stopped::Failed(side)),
+    }
+}
+
+/// Takes one figure out of a sample.
+type Figure = fn(&Sample) -> Option<u64>;
+
+/// What makes the runs of one side doubtful, in sentences.
+pub fn doubts(samples: &[Sample], name: &str) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let figures: [(&str, Figure); 2] = [("CPU", Sample::cpu_us), ("wall", |one| one.wall_us)];
+    for (what, figure) in figures {
+        let values: Vec<f64> =
+            samples.iter().filter_map(|one| figure(one).map(|value| value as f64)).collect();
+        let far = outliers(&values).len();
+        if far > 0 {
+            let runs = if far == 1 { "run lies" } else { "runs lie" };
+            doubts.push(format!(
+                "{name}: {far} of {} {runs} far from the others in {what} time; medians and ranks bear that",
+                values.len()
+            ));
+        }
+        if let Some(trend) = trend(&values)
+            && trend.p < DRIFT_P_MAX
+            && trend.tau.abs() > DRIFT_TAU_MIN
+        {
+            let way = if trend.tau > 0.0 { "grew" } else { "shrank" };
+            doubts.push(format!(
+                "{name}: {what} time {way} from run to run: the machine changed, or a cache filled"
+            ));
+        }
+    }
+    let left: u64 = samples.iter().filter_map(|sample| sample.left_running).sum();
+    if left > 0 {
+        doubts.push(format!("{name}: processes were left running, and were beside the runs that followed"));
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Word;
+
+    fn sample(cpu: u64) -> Sample {
+        Sample { wall_us: Some(cpu), user_us: Some(cpu), sys_us: Some(0), ..Sample::default() }
+    }
+
+    #[test]
+    fn neither_side_is_favoured() {
+        let order: Vec<usize> = (0..8).map(|number| side(number, 2)).collect();
+        assert_eq!(order, [0, 1, 1, 0, 0, 1, 1, 0]);
+        assert!((0..5).all(|number| side(number, 1) == 0));
+        let mut seen = Vec::new();
+        let runs = run(2, 1, Until::Runs(3), &Rule::default(), &mut |side, counts| {
+            seen.push((side, counts));
+            Ok::<_, ()>(sample(1))
+        });
+        assert_eq!(seen.iter().filter(|(_, counts)| !counts).count(), 2);
+        let runs = runs.unwrap();
+        assert_eq!((runs.samples[0].len(), runs.samples[1].len(), runs.stopped), (3, 3, Stopped::Done));
+    }
+
+    #[test]
+    fn a_failed_run_ends_it_and_is_kept() {
+        let runs = run(2, 0, Until::Runs(5), &Rule::default(), &mut |side, _| {
+            let ending = if side == 1 { Ending::Failed } else { Ending::Ok };
+            Ok::<_, ()>(Sample { ending, ..sample(1) })
+        });
+        let runs = runs.unwrap();
+        assert_eq!((runs.stopped, runs.samples[1].len()), (Stopped::Failed(1), 1));
+    }
+
+    #[test]
+    fn it_goes_on_until_it_is_decided_and_no_longer() {
+        let count = |cost: &dyn Fn(usize, usize) -> u64| {
+            let mut number = 0;
+            let rule = Rule { draws: 200, ..Rule::default() };
+            let runs = run(2, 0, Until::Decided, &rule, &mut |side, _| {
+                number += 1;
+                Ok::<_, ()>(sample(cost(side, number)))
+            });
+            let runs = runs.unwrap();
+            let (cpu, _) = verdicts(&runs.samples, &rule.for_looks(runs.looks)).unwrap();
+            (runs.samples[0].len(), cpu.word)
+        };
+        assert_eq!(count(&|side, number| 1000 + 300 * side as u64 + number as u64 % 7), (10, Word::Slower));
+        assert_eq!(count(&|_, number| 1000 + number as u64 % 7), (10, Word::Same));
+        // Five percent, the limit itself: no word is found.
+        let at_limit = count(&|side, number| 1000 + 50 * side as u64 + 100 * (number as u64 * 7919 % 5));
+        assert_eq!(at_limit, (160, Word::Inconclusive));
+    }
+
+    #[test]
+    fn doubts_are_said() {
+        let steady: Vec<Sample> = (0..20).map(|at| sample(1000 + at * 7919 % 13)).collect();
+        assert_eq!(doubts(&steady, "a"), [] as [String; 0]);
+        let grows: Vec<Sample> = (0..20).map(|at| sample(1000 + at * 10)).collect();
+        assert!(doubts(&grows, "a").iter().any(|doubt| doubt.contains("CPU time grew")));
+        let mut odd = steady;
+        odd[3] = sample(5000);
+        assert!(doubts(&odd, "a")[0].contains("1 of 20 run lies far"));
+    }
+}

@@ -1,0 +1,246 @@
+//! Two sets of records → a comparison of each subject they share. Pure.
+
+use serde::Serialize;
+
+use crate::error::PerfError;
+use crate::record::{Record, Sample, State, StepSpan};
+use crate::verdict::{Rule, Verdict, judge};
+
+/// One subject on both sides.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// What is compared.
+    pub subject: String,
+    /// For which platform.
+    pub platform: Option<String>,
+    /// Cold or warm.
+    pub state: Option<State>,
+    /// Of CPU time.
+    pub cpu: Verdict,
+    /// Of wall time.
+    pub wall: Verdict,
+    /// How the machines differ; empty where they do not.
+    pub machines: Vec<String>,
+    /// What makes it doubtful.
+    pub warnings: Vec<String>,
+    /// Steps, where both sides know them.
+    pub steps: Vec<StepComparison>,
+}
+
+/// One step on both sides.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepComparison {
+    /// The step and its platform.
+    pub name: String,
+    /// Of CPU time.
+    pub cpu: Verdict,
+    /// Of wall time.
+    pub wall: Verdict,
+}
+
+impl Comparison {
+    /// Whether either cost is known to be worse.
+    pub fn is_worse(&self) -> bool {
+        self.cpu.is_worse() || self.wall.is_worse()
+    }
+}
+
+/// The good runs of one subject on one side, of all its records.
+#[derive(Default)]
+struct Side<'r> {
+    records: Vec<&'r Record>,
+}
+
+impl Side<'_> {
+    fn values(&self, figure: impl Fn(&Sample) -> Option<u64>) -> Vec<f64> {
+        self.records.iter().flat_map(|record| record.values(&figure)).collect()
+    }
+
+    fn step(&self, name: &str, figure: impl Fn(&StepSpan) -> Option<u64>) -> Vec<f64> {
+        let steps = self.records.iter().flat_map(|record| &record.steps);
+        let of = steps.filter(|step| step.name == name && step.outcome == "ran");
+        of.filter_map(|step| figure(step).map(|value| value as f64)).collect()
+    }
+}
+
+/// What two records must share.
+type Key<'r> = (&'r str, Option<&'r str>, Option<State>);
+
+fn key(record: &Record) -> Key<'_> {
+    let facts = &record.facts;
+    (&facts.subject, facts.platform.as_deref(), facts.state)
+}
+
+fn keys(records: &[Record]) -> Vec<Key<'_>> {
+    let mut keys: Vec<Key<'_>> = Vec::new();
+    for record in records {
+        if !keys.contains(&key(record)) {
+            keys.push(key(record));
+        }
+    }
+    keys
+}
+
+/// Compares `second` to `first`. Where each side has one subject and both were named for being compared, as two
+/// commands of one benchmark are, `same_thing` says that they are the same thing under two names.
+///
+/// # Errors
+/// They share nothing that can be compared; why.
+pub fn compare(
+    first: &[Record],
+    second: &[Record],
+    same_thing: bool,
+    rule: &Rule,
+) -> Result<Vec<Comparison>, PerfError> {
+    let (ones, others) = (keys(first), keys(second));
+    let mut pairs: Vec<(Key<'_>, Key<'_>)> =
+        ones.iter().filter(|one| others.contains(one)).map(|one| (*one, *one)).collect();
+    if pairs.is_empty()
+        && let ([one], [other]) = (ones.as_slice(), others.as_slice())
+        && (same_thing || (one.0 == other.0 && one.2 == other.2))
+    {
+        pairs.push((*one, *other));
+    }
+    if pairs.is_empty() {
+        return Err(PerfError::Incomparable { why: why_not(&ones, &others) });
+    }
+    let comparisons = pairs.into_iter().map(|(one, other)| {
+        let side = |records: &'_ [Record], of: Key<'_>| -> Vec<usize> {
+            (0..records.len()).filter(|at| key(&records[*at]) == of).collect()
+        };
+        let (firsts, seconds) = (side(first, one), side(second, other));
+        let left = Side { records: firsts.iter().map(|at| &first[*at]).collect() };
+        let right = Side { records: seconds.iter().map(|at| &second[*at]).collect() };
+        of(&left, &right, other, rule)
+    });
+    let comparisons: Vec<Comparison> = comparisons.collect();
+    let nothing = |verdict: &Verdict| verdict.runs.0 == 0 || verdict.runs.1 == 0;
+    if comparisons.iter().all(|one| nothing(&one.cpu) && nothing(&one.wall)) {
+        let why = "no cost was observed in a successful run on both sides".to_owned();
+        return Err(PerfError::Incomparable { why });
+    }
+    Ok(comparisons)
+}
+
+fn why_not(ones: &[Key<'_>], others: &[Key<'_>]) -> String {
+    let name = |(subject, platform, state): &Key<'_>| {
+        let platform = platform.map(|platform| format!(" ({platform})")).unwrap_or_default();
+        let state = state.map(|state| format!(", {}", state.text())).unwrap_or_default();
+        format!("`{subject}`{platform}{state}")
+    };
+    let list = |keys: &[Key<'_>]| match keys {
+        [] => "nothing".to_owned(),
+        keys => keys.iter().map(name).collect::<Vec<_>>().join(" and "),
+    };
+    let same_subject = ones.iter().any(|one| others.iter().any(|other| one.0 == other.0));
+    let rule = if same_subject {
+        "cold and warm runs, and platforms, are compared with their like only"
+    } else {
+        "they are of different things"
+    };
+    format!("one side has {}, the other {}: {rule}", list(ones), list(others))
+}
+
+fn of(left: &Side<'_>, right: &Side<'_>, key: Key<'_>, rule: &Rule) -> Comparison {
+    let cpu = judge(&left.values(Sample::cpu_us), &right.values(Sample::cpu_us), rule);
+    let wall = judge(&left.values(|sample| sample.wall_us), &right.values(|sample| sample.wall_us), rule);
+    let mut machines: Vec<String> = Vec::new();
+    for one in &left.records {
+        for other in &right.records {
+            let differences = one.facts.host.differences(&other.facts.host);
+            machines
+                .extend(differences.into_iter().filter(|line| !machines.contains(line)).collect::<Vec<_>>());
+        }
+    }
+    let mut warnings = Vec::new();
+    if !machines.is_empty() {
+        warnings.push("the machines differ: a difference may be theirs".to_owned());
+    }
+    let unknown =
+        |side: &Side<'_>| side.records.iter().any(|record| record.facts.host.fingerprint.is_empty());
+    if machines.is_empty() && (unknown(left) != unknown(right)) {
+        warnings.push("one side does not say on what machine it was measured".to_owned());
+    }
+    for (side, name) in [(left, "first"), (right, "second")] {
+        let bad: usize = side.records.iter().map(|record| record.samples.len() - record.good().count()).sum();
+        if bad > 0 {
+            warnings.push(format!("{bad} failed runs of the {name} side are left out"));
+        }
+    }
+    Comparison {
+        subject: key.0.to_owned(),
+        platform: key.1.map(str::to_owned),
+        state: key.2,
+        cpu,
+        wall,
+        machines,
+        warnings,
+        steps: steps(left, right, rule),
+    }
+}
+
+fn steps(left: &Side<'_>, right: &Side<'_>, rule: &Rule) -> Vec<StepComparison> {
+    let mut names: Vec<&str> = Vec::new();
+    for step in left.records.iter().flat_map(|record| &record.steps) {
+        if step.outcome == "ran" && !names.contains(&step.name.as_str()) {
+            names.push(&step.name);
+        }
+    }
+    let both = |name: &&str| !right.step(name, |step| step.wall_us).is_empty();
+    let one = |name: &str| StepComparison {
+        name: name.to_owned(),
+        cpu: judge(&left.step(name, |step| step.cpu_us), &right.step(name, |step| step.cpu_us), rule),
+        wall: judge(&left.step(name, |step| step.wall_us), &right.step(name, |step| step.wall_us), rule),
+    };
+    names.into_iter().filter(both).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Ending, Facts, Host};
+    use crate::verdict::Word;
+
+    fn record(subject: &str, state: Option<State>, walls: &[u64]) -> Record {
+        let facts = Facts { subject: subject.to_owned(), state, ..Facts::default() };
+        let sample = |wall: &u64| Sample { wall_us: Some(*wall), ..Sample::default() };
+        Record { facts, samples: walls.iter().map(sample).collect(), ..Record::default() }
+    }
+
+    const FAST: [u64; 8] = [100, 101, 102, 103, 104, 105, 106, 107];
+    const SLOW: [u64; 8] = [130, 131, 132, 133, 134, 135, 136, 137];
+
+    #[test]
+    fn like_is_compared_with_like() {
+        let rule = Rule::default();
+        let first = [record("a", Some(State::Warm), &FAST), record("a", Some(State::Cold), &SLOW)];
+        let second = [record("a", Some(State::Warm), &SLOW)];
+        let found = compare(&first, &second, false, &rule).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].wall.word, found[0].state), (Word::Slower, Some(State::Warm)));
+        // CPU time was not observed: that is no verdict, and no error.
+        assert_eq!((found[0].cpu.word, found[0].cpu.runs), (Word::Inconclusive, (0, 0)));
+        let why =
+            |one: &[Record], other: &[Record]| compare(one, other, false, &rule).unwrap_err().to_string();
+        assert!(why(&first[..1], &first[1..]).contains("cold and warm"));
+        assert!(why(&[record("a", None, &FAST)], &[record("b", None, &FAST)]).contains("different things"));
+        assert!(why(&[record("a", None, &[])], &[record("a", None, &FAST)]).contains("no cost was observed"));
+        let named = compare(&[record("a", None, &FAST)], &[record("b", None, &SLOW)], true, &rule).unwrap();
+        assert!(named[0].is_worse());
+    }
+
+    #[test]
+    fn failed_runs_and_other_machines_are_said() {
+        let mut first = record("a", None, &FAST);
+        first.samples[0].ending = Ending::Failed;
+        first.facts.host =
+            Host { os: "linux".into(), num_cpu: Some(2), fingerprint: "x".into(), ..Host::default() };
+        let mut second = record("a", None, &FAST);
+        second.facts.host =
+            Host { os: "linux".into(), num_cpu: Some(4), fingerprint: "y".into(), ..Host::default() };
+        let found = compare(&[first], &[second], false, &Rule::default()).unwrap();
+        assert_eq!(found[0].wall.runs, (7, 8));
+        assert_eq!(found[0].machines, ["processors: 2 → 4"]);
+        assert_eq!(found[0].warnings.len(), 2, "{:?}", found[0].warnings);
+    }
+}

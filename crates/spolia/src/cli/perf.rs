@@ -1,0 +1,152 @@
+//! The words of `spolia perf`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::How;
+
+/// Measure builds, and say only what that supports
+///
+/// Every measurement is one run in the store's journal. A run is named as `perf history` shows it, by its start or by
+/// its last eight letters; `latest` is the newest one of this project.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct PerfArgs {
+    #[command(subcommand)]
+    pub(crate) command: PerfCommand,
+}
+
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum PerfCommand {
+    Monitor(MonitorArgs),
+    Benchmark(BenchmarkArgs),
+    Compare(CompareArgs),
+    History(HistoryArgs),
+}
+
+/// Run a build or a command once and write down what it cost
+///
+/// Without `--` it builds steps of the manifest as `spolia build` does; after `--` it runs any command, with no standard
+/// input. Exit code 1 where it fails: the run is recorded as failed and never compared with.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct MonitorArgs {
+    /// Steps to build, with all they need [default: every step]
+    #[arg(value_name = "STEP")]
+    pub(crate) steps: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// Run every step, or this one, even where its result is known
+    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) no_cache: Vec<String>,
+    #[command(flatten)]
+    pub(crate) label: Label,
+    /// Also write it to this file, as JSON
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", last = true, conflicts_with_all = ["steps", "no_cache"])]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What a measurement of a command is called.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub(crate) struct Label {
+    /// What it is called in the history [default: the steps, or the command as one line]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Caches are empty: compared with cold runs only
+    #[arg(long, conflicts_with = "warm")]
+    pub(crate) cold: bool,
+    /// Caches are full: compared with warm runs only
+    #[arg(long)]
+    pub(crate) warm: bool,
+}
+
+/// Show what was measured, by subject, with where its cost changed
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct HistoryArgs {
+    /// Only this step, or the command of this name
+    #[arg(value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// At most so many measurements, the newest
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) last: u32,
+    /// Of every project
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Make the index anew from the journal
+    #[arg(long)]
+    pub(crate) rebuild: bool,
+}
+
+/// Compare two measurements: of runs, files, commits or branches
+///
+/// Each side is a run, a file (of Spolia's, of hyperfine's `--export-json`, or with the plain fields), or what git
+/// takes for a commit; of a commit, all its runs count. CPU time and wall time each get a verdict: `slower` or `faster`
+/// where chance is ruled out and the difference is known to be above 5%, `same` where it is known to be below, else
+/// `inconclusive` with how many more runs would decide. Exit code 5 where one of them is `slower`.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CompareArgs {
+    /// What it was
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: String,
+    /// What it is
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: String,
+    /// Only this subject
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// Also write it to this file, as Markdown for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_markdown: Option<PathBuf>,
+}
+
+/// Run a build or a command many times, beside another one where it is to be compared
+///
+/// Runs of the two alternate (A B B A), so that a machine that changes changes both. Steps are built as `spolia build`
+/// would, with --cold (the default) every run without the cache, with --warm with everything in place. Exit code 1
+/// where a run fails: it ends there. Exit code 5 where the command is slower than that of --vs.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct BenchmarkArgs {
+    /// Steps to build, with all they need [default: every step]
+    #[arg(value_name = "STEP")]
+    pub(crate) steps: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// The command to compare with, as one text of words; it is what the other is faster or slower than
+    #[arg(long, value_name = "CMD")]
+    pub(crate) vs: Option<String>,
+    /// Runs of each command
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "until_decided")]
+    pub(crate) runs: u32,
+    /// Go on until both verdicts are decided: at most 160 runs of each
+    #[arg(long, requires = "vs")]
+    pub(crate) until_decided: bool,
+    /// Runs of each command before those that count [default: 1, with --cold 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) warmup: Option<u32>,
+    /// Run this in a shell before every run; its cost does not count
+    #[arg(long, value_name = "CMD")]
+    pub(crate) prepare: Option<String>,
+    #[command(flatten)]
+    pub(crate) label: Label,
+    /// Show what the commands print
+    #[arg(long)]
+    pub(crate) show_output: bool,
+    /// Write all of it to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_json: Option<PathBuf>,
+    /// Write each run to this file, as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_csv: Option<PathBuf>,
+    /// Write the comparison to this file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_markdown: Option<PathBuf>,
+    /// Write the wall times to this file, as hyperfine's `--export-json` does
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_hyperfine: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", last = true, conflicts_with = "steps")]
+    pub(crate) command: Vec<OsString>,
+}

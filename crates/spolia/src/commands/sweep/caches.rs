@@ -1,0 +1,165 @@
+//! `spolia sweep --caches`: one table of who holds how much, and one budget.
+
+use serde_json::json;
+use spolia_sweep::caches::{self, Cache, Done, Owner, Step, Surroundings};
+
+use super::super::cache::{listing, table};
+use super::super::{build::cancel_on_signals, collect};
+use super::failure;
+use crate::cli::SweepArgs;
+use crate::exit::{Exit, Failure};
+use crate::painter::words;
+use crate::project::{self, Project, open_store};
+use crate::recorder::now_us;
+use crate::settings::Settings;
+use crate::shell::{Shell, Tone};
+
+/// Runs it.
+pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
+    let conf = match project::find(settings) {
+        Ok(_) => Project::load(settings, shell, None)?.manifest.cache,
+        Err(error) if settings.manifest.is_some() => return Err(error),
+        Err(_) => spolia_build::manifest::CacheConf::default(),
+    };
+    let budget = args.budget.or(conf.budget_bytes);
+    let cancel = cancel_on_signals()?;
+    let env = settings.whole_env();
+    let around = Surroundings { env: &env, home: &settings.home, cancel: &cancel };
+    let mut found = caches::look(&around).map_err(|error| failure(&error))?;
+    found.push(own(settings)?);
+    found.sort_by_key(|cache| (std::cmp::Reverse(cache.bytes), cache.owner));
+    let steps = caches::plan(&found, budget, args.older_than);
+    show(&found, budget, &steps, shell);
+    if args.dry_run || steps.is_empty() {
+        if args.dry_run && !shell.is_json() {
+            shell.status(Tone::Dim, "dry run", "nothing was removed");
+        }
+        return Ok(Exit::Success);
+    }
+    let mut exit = Exit::Success;
+    for step in &steps {
+        let before = found.iter().find(|cache| cache.owner == step.owner);
+        let done = match step.owner {
+            Owner::Spolia => collect_own(step, before, &conf, args, settings),
+            _ => caches::carry_out(step, &found, args.older_than, &around, now_us())
+                .map_err(|error| failure(&error)),
+        };
+        let error = match done {
+            Ok(()) => None,
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => Some(failure.message),
+        };
+        let after = match step.owner {
+            Owner::Spolia => own(settings)?.bytes,
+            owner => {
+                let now = caches::look(&around).map_err(|error| failure(&error))?;
+                now.iter().find(|cache| cache.owner == owner).map_or(Some(0), |cache| cache.bytes)
+            }
+        };
+        let done = Done {
+            owner: step.owner,
+            before_bytes: before.and_then(|cache| cache.bytes),
+            after_bytes: after,
+            error,
+        };
+        if done.error.is_some() {
+            exit = Exit::Problems;
+        }
+        said(&done, shell);
+    }
+    Ok(exit)
+}
+
+/// Spolia's own store.
+fn own(settings: &Settings) -> Result<Cache, Failure> {
+    let store = open_store(settings)?;
+    let bytes = listing(&store)?.bytes();
+    Ok(Cache {
+        owner: Owner::Spolia,
+        folders: vec![store.dir().to_owned()],
+        bytes: Some(bytes),
+        why: None,
+        shrinks: store.is_writable(),
+    })
+}
+
+fn collect_own(
+    step: &Step,
+    before: Option<&Cache>,
+    conf: &spolia_build::manifest::CacheConf,
+    args: &SweepArgs,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let store = open_store(settings)?;
+    let running = spolia_store::journal::running(&store, &collect::is_alive);
+    if running.is_ok_and(|running| !running.is_empty()) {
+        return Err(Failure::environment("a build runs with the store"));
+    }
+    let mut policy = collect::policy(conf, &store);
+    policy.max_age = args.older_than.or(policy.max_age);
+    if args.older_than.is_none() {
+        let bytes = before.and_then(|cache| cache.bytes).unwrap_or(0);
+        policy.max_bytes = Some(bytes.saturating_sub(step.wanted_bytes));
+    }
+    let report = spolia_store::gc::collect(&store, &policy, now_us(), false)
+        .map_err(|error| Failure::from_error(Exit::Environment, &error))?;
+    report.map(|_| ()).ok_or_else(|| Failure::environment("another process is collecting the store"))
+}
+
+fn show(found: &[Cache], budget: Option<u64>, steps: &[Step], shell: &Shell) {
+    let total: u64 = found.iter().filter_map(|cache| cache.bytes).sum();
+    if shell.is_json() {
+        shell.json_line(&json!({
+            "kind": "sweep-caches", "caches": found, "bytes": total, "budget_bytes": budget, "steps": steps,
+        }));
+        return;
+    }
+    let wanted = |owner: Owner| {
+        let step = steps.iter().find(|step| step.owner == owner);
+        let wanted = step.map(|step| match step.wanted_bytes {
+            bytes if budget.is_some() => words::size(bytes),
+            _ => "what is old".to_owned(),
+        });
+        wanted.unwrap_or_else(|| "-".to_owned())
+    };
+    let mut rows = vec![["CACHE", "HOLDS", "TO FREE", "WHERE"].map(str::to_owned).to_vec()];
+    for cache in found {
+        let places: Vec<String> = cache.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let mut place = places.join(", ");
+        if let Some(why) = &cache.why {
+            place = format!("{place}{}({why})", if place.is_empty() { "" } else { "  " });
+        }
+        rows.push(vec![
+            cache.owner.name().to_owned(),
+            cache.bytes.map_or_else(|| "not known".to_owned(), words::size),
+            wanted(cache.owner),
+            place,
+        ]);
+    }
+    let limit = budget.map_or_else(|| "no budget".to_owned(), |budget| format!("of {}", words::size(budget)));
+    rows.push(vec!["together".to_owned(), words::size(total), String::new(), limit]);
+    shell.out(&table(&rows, &[1, 2]));
+}
+
+fn said(done: &Done, shell: &Shell) {
+    if shell.is_json() {
+        shell.json_line(&json!({ "kind": "sweep-cache-done", "done": done }));
+        return;
+    }
+    let name = done.owner.name();
+    if let Some(error) = &done.error {
+        shell.warning(&format!("`{name}` is as it was: {error}"), &[]);
+        return;
+    }
+    let what = match (done.before_bytes, done.after_bytes) {
+        (Some(before), Some(after)) => {
+            format!(
+                "{name}: {} freed, {} left",
+                words::size(before.saturating_sub(after)),
+                words::size(after)
+            )
+        }
+        _ => format!("{name}: how much was not observed"),
+    };
+    shell.status(Tone::Good, "freed", &what);
+}

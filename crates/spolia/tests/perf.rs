@@ -1,0 +1,252 @@
+//! What must hold of `spolia perf`, proved with the real binary.
+
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use spolia_testing::process::processes_with;
+use spolia_testing::{Engine, TestEnv, wait_until};
+
+fn env() -> TestEnv {
+    TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host)
+}
+
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    #[track_caller]
+    fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
+    }
+}
+
+fn perf(env: &TestEnv, args: &[&str]) -> Said {
+    let Output { status, stdout, stderr } = env.command(["perf"].iter().chain(args)).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+/// Counts to a number in the shell: CPU time that can be planted.
+fn count_to(number: u32) -> String {
+    format!("i=0; while [ $i -lt {number} ]; do i=$((i+1)); done")
+}
+
+#[test]
+fn a_command_is_measured_and_recorded() {
+    let env = env();
+    let script = format!("{}; (/bin/true; /bin/true); echo said; echo complained >&2", count_to(20_000));
+    let said = perf(&env, &["monitor", "-o", "m.json", "--", "sh", "-c", &script]).ends(0);
+    assert_eq!(said.out, "said\n", "the command's own output stays as it is");
+    assert!(said.err.starts_with("complained\n") && said.err.contains("measured"), "{}", said.err);
+    let record: Value = serde_json::from_str(&env.read_text("m.json")).unwrap();
+    let sample = &record["samples"][0];
+    let number = |field: &str| sample[field].as_u64().unwrap_or_else(|| panic!("{field}: {sample}"));
+    assert!(number("wall_us") > 0 && number("user_us") + number("sys_us") > 0);
+    assert_eq!((sample["ending"].as_str(), sample["exit_code"].as_i64()), (Some("ok"), Some(0)));
+    // Null has its reason.
+    assert!(sample["cache_hits"].is_null());
+    assert!(sample["not_observed"]["cache_hits"].as_str().unwrap().contains("not a command"));
+    let not_observed = sample["not_observed"].as_object().unwrap();
+    let reasons = [
+        "processes",
+        "read_bytes",
+        "together_bytes",
+        "largest_process_bytes",
+        "cgroup_cpu_us",
+        "build_size_bytes",
+        "dependencies",
+    ];
+    for field in reasons {
+        assert_eq!(sample[field].is_null(), not_observed.contains_key(field), "{field}: {sample}");
+    }
+    // The fields of other tools, at the top.
+    assert_eq!(record["os"], "linux");
+    assert_eq!(record["duration_ms"].as_f64().unwrap(), number("wall_us") as f64 / 1000.0);
+    assert!(record["start_time"].as_str().unwrap().ends_with('Z'));
+    assert!(record["facts"]["host"]["fingerprint"].as_str().is_some_and(|print| print.len() == 16));
+    assert_eq!(record["facts"]["not_observed"]["git"], "this is no git repository");
+    let history = perf(&env, &["--json", "history"]).ends(0).json();
+    assert_eq!(history["measurements"][0]["run"], record["run"]);
+    assert_eq!(history["measurements"][0]["good"], 1);
+    // Read again, it is the same.
+    perf(&env, &["compare", "m.json", "latest"]).ends(0);
+}
+
+#[test]
+fn a_failed_command_is_recorded_and_never_compared_with() {
+    let env = env();
+    perf(&env, &["monitor", "--name", "x", "--", "sh", "-c", "exit 7"]).ends(1);
+    let history = perf(&env, &["--json", "history"]).ends(0).json();
+    let row = &history["measurements"][0];
+    assert_eq!((row["good"].as_u64(), row["bad"].as_u64()), (Some(0), Some(1)));
+    assert!(row["wall_us"].is_null(), "{row}");
+    let run = row["run"].as_str().unwrap().to_owned();
+    let said = perf(&env, &["compare", &run, &run]).ends(2);
+    assert!(said.err.contains("no cost was observed in a successful run"), "{}", said.err);
+    let said = perf(&env, &["monitor", "--", "no-such-program"]).ends(2);
+    assert!(said.err.contains("cannot run `no-such-program`"), "{}", said.err);
+    let said = perf(&env, &["benchmark", "-n", "3", "--", "false"]).ends(1);
+    assert!(said.err.contains("`false` failed with exit code 1"), "{}", said.err);
+    perf(&env, &["benchmark", "-n", "0", "--", "true"]).ends(2);
+}
+
+#[test]
+fn a_build_is_measured_with_its_hits_and_misses() {
+    let env = env();
+    env.manifest(
+        r#"
+        [steps.one]
+        platforms = "any"
+        run = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 12345 > ${out}/a"
+        outputs = ["a"]
+        [steps.two]
+        platforms = "any"
+        needs = ["one"]
+        run = "cat ${step.one}/a > ${out}/b"
+        outputs = ["b"]
+        "#,
+    );
+    let monitor = |name: &str| perf(&env, &["--json", "monitor", "--engine", "host", name]).ends(0).json();
+    let (cold, warm) = (monitor("two"), monitor("two"));
+    let figures = |record: &Value| {
+        let sample = &record["samples"][0];
+        let state = record["facts"]["state"].as_str().unwrap().to_owned();
+        (
+            state,
+            sample["cache_hits"].as_u64(),
+            sample["cache_misses"].as_u64(),
+            sample["build_size_bytes"].as_u64(),
+        )
+    };
+    assert_eq!(figures(&cold), ("cold".to_owned(), Some(0), Some(2), Some(12)));
+    assert_eq!(figures(&warm), ("warm".to_owned(), Some(2), Some(0), Some(12)));
+    assert_eq!(cold["build_target"], "two");
+    let steps = cold["steps"].as_array().unwrap();
+    assert_eq!(steps[1]["needs"], serde_json::json!(["one"]));
+    assert!(steps[0]["cpu_us"].as_u64().unwrap() <= cold["samples"][0]["user_us"].as_u64().unwrap() + 50_000);
+    // Cold and warm are never compared with each other.
+    let said = perf(&env, &["compare", cold["run"].as_str().unwrap(), warm["run"].as_str().unwrap()]).ends(2);
+    assert!(said.err.contains("cold and warm"), "{}", said.err);
+    env.edit_manifest("cat ${step.one}/a > ${out}/b", "exit 3");
+    perf(&env, &["monitor", "--engine", "host"]).ends(1);
+}
+
+#[test]
+fn a_planted_slowdown_of_a_real_command_is_called() {
+    let env = env();
+    env.write_program("work", format!("#!/bin/sh\n{}\n", count_to(20_000)));
+    let args = |n: &'static str, command: &'static str| -> [&'static str; 7] {
+        ["benchmark", "-n", n, "--vs", "./work", "--", command]
+    };
+    let same = perf(&env, &[&["--json"], &args("12", "./work")[..]].concat()).json();
+    assert_eq!(same["records"][0]["samples"].as_array().unwrap().len(), 12);
+    assert_eq!(same["comparison"]["cpu"]["runs"], serde_json::json!([12, 12]));
+    // Four times the work: no noise of a busy machine hides that.
+    env.write_program("slow", format!("#!/bin/sh\n{}\n", count_to(80_000)));
+    let said = perf(&env, &args("12", "./slow")).ends(5);
+    assert!(said.out.contains("slower"), "{}", said.out);
+    env.write_program("fast", format!("#!/bin/sh\n{}\n", count_to(2_000)));
+    let exports = [
+        "--export-json",
+        "b.json",
+        "--export-csv",
+        "b.csv",
+        "--export-markdown",
+        "b.md",
+        "--export-hyperfine",
+        "h.json",
+    ];
+    let said = perf(&env, &[&args("12", "./fast")[..5], &exports, &["--", "./fast"]].concat()).ends(0);
+    assert!(said.out.contains("faster"), "{}", said.out);
+    assert_eq!(env.read_text("b.csv").lines().count(), 1 + 24);
+    assert!(env.read_text("b.md").contains("**faster**"));
+    let hyperfine: Value = serde_json::from_str(&env.read_text("h.json")).unwrap();
+    assert_eq!(hyperfine["results"][1]["times"].as_array().unwrap().len(), 12);
+    // Files of both kinds can be compared again.
+    let again = perf(&env, &["--json", "compare", "b.json", "h.json"]).ends(0).json();
+    assert_eq!(again["comparisons"].as_array().unwrap().len(), 2);
+    assert_eq!(again["comparisons"][0]["wall"]["effect"], 0.0);
+}
+
+#[test]
+fn what_cannot_be_read_or_compared_is_said() {
+    let env = env();
+    env.write("bad.json", "{");
+    env.write("empty.json", "{}");
+    env.write("other.json", r#"{"build_target":"x","duration_ms":5}"#);
+    env.write("mine.json", r#"{"build_target":"y","duration_ms":5}"#);
+    env.write("bytes.json", r#"{"build_target":"y","build_size_bytes":5}"#);
+    let check = |args: &[&str], expect: &str| {
+        let said = perf(&env, &[&["compare"], args].concat()).ends(2);
+        assert!(said.err.contains(expect), "{args:?}: {}", said.err);
+    };
+    check(&["bad.json", "mine.json"], "not valid JSON");
+    check(&["empty.json", "mine.json"], "none of the fields");
+    check(&["gone.json", "mine.json"], "cannot read");
+    check(&["other.json", "mine.json"], "different things");
+    check(&["bytes.json", "mine.json"], "no cost was observed");
+    check(&["nothing", "mine.json"], "neither a run, nor a file, nor a commit");
+    check(&["latest", "mine.json"], "nothing was measured yet");
+    perf(&env, &["history"]).ends(2);
+}
+
+#[test]
+fn history_survives_damage_and_a_killed_run() {
+    let env = env();
+    for _ in 0..2 {
+        perf(&env, &["monitor", "-q", "--name", "x", "--", "true"]).ends(0);
+    }
+    // Killed in the middle: what had ended is there.
+    let mark = format!("81.{}", std::process::id());
+    let script = format!("[ -e done ] && exec sleep {mark}; touch done");
+    let mut command =
+        env.command(["perf", "benchmark", "--warmup", "0", "--name", "killed", "--", "sh", "-c", &script]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the second run sleeps", || !processes_with(&mark).is_empty());
+    rustix::process::kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    for sleeper in processes_with(&mark) {
+        let _gone =
+            rustix::process::kill_process(Pid::from_raw(sleeper.cast_signed()).unwrap(), Signal::KILL);
+    }
+    let subjects = |env: &TestEnv, args: &[&str]| -> Vec<(String, u64)> {
+        let history = perf(env, &[&["--json", "history"], args].concat()).ends(0).json();
+        let rows = history["measurements"].as_array().unwrap().clone();
+        let row = |row: &Value| (row["subject"].as_str().unwrap().to_owned(), row["good"].as_u64().unwrap());
+        rows.iter().map(row).collect()
+    };
+    let expect = [("x".to_owned(), 1), ("x".to_owned(), 1), ("killed".to_owned(), 1)];
+    assert_eq!(subjects(&env, &[]), expect);
+    // The index is only an index.
+    let index = env.store().join("v1/perf/history.sqlite");
+    std::fs::write(&index, b"this is no database, and never was one, however long it goes on").unwrap();
+    assert_eq!(subjects(&env, &[]), expect);
+    let mut bytes = std::fs::read(&index).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xa5);
+    std::fs::write(&index, bytes).unwrap();
+    assert_eq!(subjects(&env, &["--rebuild"]), expect);
+    std::fs::remove_file(&index).unwrap();
+    assert_eq!(subjects(&env, &[]), expect);
+    // A line cut short, a foreign line, and a file of another kind in the journal.
+    let runs = env.journal();
+    let mut text = std::fs::read(&runs[0].path).unwrap();
+    text.extend_from_slice(
+        b"{\"at_us\":1,\"seq\":9,\"kind\":\"from-the-future\",\"x\":1}\n{\"at_us\":1,\"se",
+    );
+    std::fs::write(&runs[0].path, text).unwrap();
+    std::fs::write(runs[0].path.with_file_name("notes.txt"), "mine").unwrap();
+    let said = perf(&env, &["history", "--rebuild"]).ends(0);
+    assert!(said.err.contains("2 lines of the journal could not be read"), "{}", said.err);
+    assert_eq!(subjects(&env, &[]), expect);
+}

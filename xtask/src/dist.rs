@@ -1,0 +1,185 @@
+//! Releases before judges that others wrote: diffoscope over builds in two checkouts and by two users, and the validators
+//! of CycloneDX and SPDX. `cargo xtask test dist`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::{self, Done};
+
+/// What judges, from PyPI: each with its version, so that a new one is a change of ours.
+const JUDGES: &[&str] =
+    &["diffoscope==332", "cyclonedx-python-lib[json-validation]==11.12.0", "spdx-tools==0.8.5"];
+/// The user that one of the releases is made by: `nobody` on every Linux.
+const OTHER_USER: &str = "65534";
+
+const MANIFEST: &str = r#"
+[project]
+name = "proof"
+platforms = ["linux/amd64", "linux/arm64"]
+
+[steps.words-src]
+source = { name = "words", version = "1", sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03", licence = "CC0-1.0" }
+run = 'echo hello >${out}/words.txt'
+platforms = "any"
+outputs = ["words.txt"]
+
+[steps.app]
+needs = ["words-src"]
+run = '''
+mkdir ${out}/lib
+cp ${step.words-src}/words.txt ${out}/lib/words
+for n in 9 3 7 1; do echo $n ${platform} >${out}/lib/$n; done
+printf '#!/bin/sh\necho ${platform}\n' >${out}/app
+chmod 755 ${out}/app
+ln -s 9 ${out}/lib/last
+'''
+outputs = ["app", "lib"]
+
+[dist.proof]
+archive = "proof${platform.suffix}.tgz"
+root = "proof"
+version = "1.0"
+files = { "bin/" = "step:app/app", "lib" = "step:app/lib", "docs/" = "docs/**" }
+folders = ["empty"]
+checksums = ["md5", "sha256", "sha512", "blake3"]
+legacy = { manifest = true, md5 = ".md5.txt" }
+sources = { archive = "sources.tar.xz" }
+sbom = ["cyclonedx", "spdx"]
+provenance = true
+oci = "proof.oci.tar"
+
+[dist.zipped]
+archive = "proof${platform.suffix}.zip"
+to = "dist-zip"
+files = { "bin/" = "step:app/app", "lib" = "step:app/lib", "docs/" = "docs/**" }
+
+[dist.zst]
+archive = "proof${platform.suffix}.tar.zst"
+to = "dist-zst"
+files = { "bin/" = "step:app/app", "lib" = "step:app/lib", "docs/" = "docs/**" }
+"#;
+
+/// Reads both bills of a release and lets their own libraries say what they think.
+const VALIDATE: &str = r#"
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from spdx_tools.spdx.parser.parse_anything import parse_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+text = open(sys.argv[1] + "/proof.cdx.json").read()
+wrong = JsonStrictValidator(SchemaVersion.V1_5).validate_str(text)
+assert wrong is None, wrong
+document = parse_file(sys.argv[1] + "/proof.spdx.json")
+messages = validate_full_spdx_document(document)
+assert not messages, [m.validation_message for m in messages]
+assert len(document.packages) == 3, document.packages
+print("both bills are valid")
+"#;
+
+/// Everything.
+pub(crate) fn proofs() -> Done {
+    run::cargo(&["build", "--quiet", "--package", "spolia"])?;
+    let judges = judges()?;
+    let folder = std::env::temp_dir().join(format!("spolia-dist-{}", std::process::id()));
+    let proved = prove(&folder, &judges);
+    let removed = std::fs::remove_dir_all(&folder);
+    proved?;
+    removed.map_err(|error| format!("cannot remove `{}`: {error}", folder.display()))
+}
+
+/// The folder with the judges' programs; installed once and kept below `target`.
+fn judges() -> Done<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
+    let venv = target.join("judges");
+    let list = venv.join("installed");
+    if std::fs::read_to_string(&list).is_ok_and(|known| known == JUDGES.join("\n")) {
+        return Ok(venv.join("bin"));
+    }
+    run::checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let mut pip = Command::new(venv.join("bin/pip"));
+    run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(JUDGES))?;
+    std::fs::write(&list, JUDGES.join("\n")).map_err(|error| error.to_string())?;
+    Ok(venv.join("bin"))
+}
+
+fn prove(folder: &Path, judges: &Path) -> Done {
+    let io = |error: std::io::Error| format!("cannot prepare `{}`: {error}", folder.display());
+    let origin = folder.join("origin");
+    std::fs::create_dir_all(origin.join("docs/deep")).map_err(io)?;
+    for (name, text) in [("spolia.toml", MANIFEST), ("docs/a.md", "a\n"), ("docs/deep/b.md", "b\n")] {
+        std::fs::write(origin.join(name), text).map_err(io)?;
+    }
+    for args in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "all"]] {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(args).current_dir(&origin);
+        run::checked(&mut git)?;
+    }
+    run::checked(Command::new("chmod").arg("755").arg(folder))?;
+    let spolia = folder.join("spolia");
+    std::fs::copy(binary()?, &spolia).map_err(io)?;
+    let first = release(folder, &spolia, "first", None, "022", "UTC")?;
+    let second = release(folder, &spolia, "far/away/second", None, "077", "Asia/Tokyo")?;
+    let mut others = vec![("in another checkout", second)];
+    if run::is_root() {
+        others.push((
+            "by another user",
+            release(folder, &spolia, "third", Some(OTHER_USER), "002", "America/Lima")?,
+        ));
+    } else {
+        println!("not root: no release was made by another user");
+    }
+    for (words, other) in others {
+        for kind in ["dist", "dist-zip", "dist-zst"] {
+            let mut judge = Command::new(judges.join("diffoscope"));
+            judge.args(["--exclude", "*/run.json", "--exclude-directory-metadata", "yes"]);
+            judge.arg(first.join(kind)).arg(other.join(kind));
+            run::checked(&mut judge).map_err(|error| format!("{kind} {words} differs: {error}"))?;
+        }
+        println!("diffoscope finds no difference {words}");
+    }
+    // The judge is awake: these two are not the same.
+    let mut control = Command::new(judges.join("diffoscope"));
+    control.arg(first.join("dist-zip")).arg(first.join("dist-zst")).stdout(std::process::Stdio::null());
+    if run::checked(&mut control).is_ok() {
+        return Err("diffoscope finds no difference where there is one".to_owned());
+    }
+    let mut python = Command::new(judges.join("python"));
+    run::checked(python.args(["-c", VALIDATE]).arg(first.join("dist")))
+}
+
+fn binary() -> Done<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
+    Ok(target.join("debug/spolia"))
+}
+
+/// A checkout of its own with a home and a store of its own, and the release in it.
+fn release(
+    folder: &Path,
+    spolia: &Path,
+    name: &str,
+    user: Option<&str>,
+    umask: &str,
+    zone: &str,
+) -> Done<PathBuf> {
+    let place = folder.join(name);
+    let checkout = place.join("checkout");
+    std::fs::create_dir_all(place.join("home")).map_err(|error| error.to_string())?;
+    run::checked(Command::new("git").args(["clone", "-q"]).arg(folder.join("origin")).arg(&checkout))?;
+    let script = format!("umask {umask}; exec \"$0\" dist");
+    let mut command = match user {
+        None => Command::new("sh"),
+        Some(user) => {
+            run::checked(Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(&place))?;
+            let mut command = Command::new("setpriv");
+            let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+            command.args([uid.as_str(), gid.as_str(), "--clear-groups", "sh"]);
+            command
+        }
+    };
+    command.args(["-c", &script]).arg(spolia).current_dir(&checkout).env_remove("SPOLIA_CACHE_DIR");
+    command.env("HOME", place.join("home")).env("XDG_CACHE_HOME", place.join("home/cache")).env("TZ", zone);
+    run::checked(&mut command)?;
+    Ok(checkout)
+}
