@@ -13,14 +13,14 @@ fetched by cargo. Needs root, for the control groups.
     warm       target folder removed, built again in the same place
     checkout   a copy of the tree in another folder
     target     another CARGO_TARGET_DIR
-    middle     one crate in the middle of the graph changed, target folder removed
+    middle     one crate in the middle of the graph (of ripgrep: its own) changed, target folder removed
     nothing    nothing changed and nothing removed: what cargo itself takes
 """
 import argparse, os, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 
 TREES = {
-    "ripgrep": dict(package="ripgrep", version="14.1.1", middle="crates/matcher/src/lib.rs", args=[]),
+    "ripgrep": dict(package="ripgrep", version="14.1.1", middle="crates/core/main.rs", args=[]),
     "big": dict(package=None, middle="middle/src/lib.rs", args=[]),
 }
 # Enough to make a workspace of more than 200 crates out of what cargo fetches.

@@ -26,9 +26,13 @@ const COMMANDS: &[&[&str]] = &[
     &["doctor"],
     &["perf"],
     &["perf", "monitor"],
+    &["perf", "analyze"],
     &["perf", "benchmark"],
     &["perf", "compare"],
     &["perf", "history"],
+    &["perf", "accept"],
+    &["perf", "report"],
+    &["perf", "trace"],
     &["schema"],
     &["completions"],
 ];

@@ -420,44 +420,16 @@ impl Walk<'_> {
         }
         // The count is refreshed by the next collection if this is lost.
         let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
-        self.collect_if_big(room);
+        collect_if_big(self.options, room);
         Outcome::Miss { reason, not_stored: None }
-    }
-
-    /// Only ever after a miss: a hit does no upkeep. A store whose size is not known is counted by a collection.
-    fn collect_if_big(&self, room: &Room) {
-        let Some(collector) = &self.options.collector else { return };
-        let now_s = i64::try_from(self.options.now_us / 1_000_000).unwrap_or(i64::MAX);
-        let began = rustix::fs::stat(room.store.base().join("gc")).map(|stat| stat.st_mtime);
-        let recent = began.is_ok_and(|began| now_s.abs_diff(began) < COLLECT_PAUSE_S);
-        let small = spolia_store::size::read(&room.store).is_some_and(|size| size.bytes() < STORE_BYTES_MAX);
-        if recent || small {
-            return;
-        }
-        let args = ["cache", "gc", "--quiet"].map(OsString::from);
-        let store = room.store.dir().as_os_str().to_owned();
-        let env = [("SPOLIA_CACHE_DIR".into(), Some(store))];
-        let program =
-            Program { path: collector, arg0: collector.as_os_str(), args: &args, env: &env, folder: None };
-        // The next miss tries again.
-        let _not_started = program.leave_running();
     }
 
     /// Says where a hit that was compiled again would have given something else.
     fn compare(&mut self, found: &[KeptOutput]) {
-        let Some(expected) = self.expected.take() else { return };
-        let source = self.record.source.clone().unwrap_or_default();
-        let mut same = true;
-        for output in &expected.outputs {
-            let again = found.iter().find(|again| again.name == output.name);
-            if again.is_none_or(|again| again.digest != output.digest) {
-                same = false;
-                let line =
-                    format!("spolia: verify: output `{}` of `{source}` is not what was kept\n", output.name);
-                (self.print)(Stream::Stderr, line.as_bytes());
-            }
+        if let Some(expected) = self.expected.take() {
+            let source = self.record.source.clone().unwrap_or_default();
+            self.record.verified = Some(compare(&expected, found, &source, self.print));
         }
-        self.record.verified = Some(same);
     }
 
     fn keep_outputs(
@@ -557,4 +529,43 @@ fn files_clock_ns() -> i64 {
 /// An error with its causes, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     spolia_engine::perform::chain(error)
+}
+
+/// Only ever after a miss: a hit does no upkeep. A store whose size is not known is counted by a collection.
+pub(crate) fn collect_if_big(options: &Options, room: &Room) {
+    let Some(collector) = &options.collector else { return };
+    let now_s = i64::try_from(options.now_us / 1_000_000).unwrap_or(i64::MAX);
+    let began = rustix::fs::stat(room.store.base().join("gc")).map(|stat| stat.st_mtime);
+    let recent = began.is_ok_and(|began| now_s.abs_diff(began) < COLLECT_PAUSE_S);
+    let small = spolia_store::size::read(&room.store).is_some_and(|size| size.bytes() < STORE_BYTES_MAX);
+    if recent || small {
+        return;
+    }
+    let args = ["cache", "gc", "--quiet"].map(OsString::from);
+    let store = room.store.dir().as_os_str().to_owned();
+    let env = [("SPOLIA_CACHE_DIR".into(), Some(store))];
+    let program =
+        Program { path: collector, arg0: collector.as_os_str(), args: &args, env: &env, folder: None };
+    // The next miss tries again.
+    let _not_started = program.leave_running();
+}
+
+/// Whether the outputs are those that were kept; says which are not.
+pub(crate) fn compare(
+    expected: &Kept,
+    found: &[KeptOutput],
+    source: &str,
+    print: &mut dyn FnMut(Stream, &[u8]),
+) -> bool {
+    let mut same = true;
+    for output in &expected.outputs {
+        let again = found.iter().find(|again| again.name == output.name);
+        if again.is_none_or(|again| again.digest != output.digest) {
+            same = false;
+            let line =
+                format!("spolia: verify: output `{}` of `{source}` is not what was kept\n", output.name);
+            print(Stream::Stderr, line.as_bytes());
+        }
+    }
+    same
 }

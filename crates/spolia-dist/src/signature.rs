@@ -35,13 +35,45 @@ pub fn secret_key(path: &Path, password: Option<String>) -> Result<SecretKey, Di
     let verb = "use the key";
     let text = read(verb, path)?;
     let parse = || SecretKeyBox::from_string(&text).map_err(|error| failed(verb, path, error));
-    if let Ok(key) = parse()?.into_unencrypted_secret_key() {
+    if let Some(key) = without_password(&text) {
         return Ok(key);
     }
     let Some(password) = password else {
         return Err(failed(verb, path, "it has a password, and SPOLIA_SIGN_PASSWORD is not set"));
     };
     parse()?.into_secret_key(Some(password)).map_err(|error| failed(verb, path, error))
+}
+
+/// A key that has no password: its second field, the way to the password, is zero. The C program writes no checksum
+/// into such a key, which the crate's own reader asks for; signing verifies what it has signed, so that a damaged key
+/// is found there.
+fn without_password(text: &str) -> Option<SecretKey> {
+    let raw = base64(text.lines().nth(1)?.trim())?;
+    let is_plain = raw.get(2..4)? == [0, 0];
+    if is_plain { SecretKey::from_bytes(&raw).ok() } else { None }
+}
+
+/// RFC 4648 §4, with padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut raw = Vec::with_capacity(text.len());
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            raw.push((bits >> count) as u8);
+        }
+    }
+    Some(raw)
 }
 
 /// A public key: a file of minisign's, or the line in it.
@@ -96,4 +128,32 @@ pub fn verify(folder: &Path, key: &PublicKey) -> Result<(), DistError> {
     let sums = folder.join(SUMS);
     let file = File::open(&sums).map_err(|source| DistError::io("read", &sums, source))?;
     minisign::verify(key, &signature, file, true, false, false).map_err(|error| failed(verb, &path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_c_program_have_no_checksum() {
+        let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let text = pair.sk.to_box(None).unwrap().into_string();
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(secret_key(&path, None).unwrap(), pair.sk);
+        // The last 32 bytes are the checksum, and 158 bytes end in the middle of a group.
+        let raw = base64(text.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(raw.len(), 158);
+        assert_eq!(SecretKey::from_bytes(&raw).unwrap(), pair.sk);
+        std::fs::write(folder.path().join(SUMS), "").unwrap();
+        assert!(sign(folder.path(), &pair.sk, 0).unwrap());
+        verify(folder.path(), &pair.pk).unwrap();
+        let mut damaged = raw;
+        damaged[100] ^= 1;
+        std::fs::remove_file(folder.path().join(SIGNATURE)).unwrap();
+        assert!(sign(folder.path(), &SecretKey::from_bytes(&damaged).unwrap(), 0).is_err());
+        std::fs::write(&path, "untrusted comment: x\nnot base 64!\n").unwrap();
+        assert!(secret_key(&path, Some("x".to_owned())).is_err());
+    }
 }

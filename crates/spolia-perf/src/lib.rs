@@ -4,7 +4,6 @@
 pub mod accept;
 pub mod analyze;
 pub mod benchmark;
-pub mod check;
 pub mod compare;
 pub mod error;
 pub mod foreign;

@@ -341,8 +341,6 @@ pub struct Record {
     pub steps: Vec<StepSpan>,
     /// The most steps at once.
     pub jobs: Option<u64>,
-    /// What the thresholds said, where they were asked.
-    pub checks: Vec<crate::check::Check>,
     /// The fields that other tools know.
     #[serde(flatten)]
     pub plain: Plain,

@@ -86,6 +86,8 @@ pub struct Workspace {
     pub build_dir: PathBuf,
     /// Its packages.
     pub members: Vec<Member>,
+    /// Packages outside of it that it depends on by their paths.
+    pub outside: BTreeSet<PathBuf>,
     /// Whether building without `-p` builds less than all members.
     pub has_other_defaults: bool,
     /// What answers follow from; `None` where that is not known whole.
@@ -227,6 +229,7 @@ impl<'a> Asker<'a> {
             build_dir: metadata.build_directory.unwrap_or_else(|| metadata.target_directory.clone()),
             target_dir: metadata.target_directory,
             members,
+            outside: paths,
             has_other_defaults,
             basis: is_whole.then(|| basis.digest()),
             root,

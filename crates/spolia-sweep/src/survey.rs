@@ -237,8 +237,11 @@ fn look(
     let profiles = find::profiles(&surveyed.target)
         .map_err(|error| crate::error::io("list", &surveyed.target, error))?;
     for workspace in surveyed.workspaces.clone() {
+        // The sources of a dependency are named in the tree as well, and it need not be a project of its own.
+        let is_dependency = surveyed.workspaces.iter().any(|user| user.outside.contains(&workspace.root));
         if let Err(why) = surveyed.ask(&workspace, &profiles, request, asker, report)?
             && !request.everything
+            && !is_dependency
         {
             surveyed.scan = Err(why);
             return Ok(surveyed);

@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     Environment,
     /// 4: a check found problems: `cache verify`, `doctor`.
     Problems,
-    /// 5: something costs more than it did, or than a threshold allows: `perf`.
+    /// 5: something costs more than what it is compared with: `perf`.
     Regression,
     /// 70: our bug.
     Internal,

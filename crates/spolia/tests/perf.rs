@@ -250,3 +250,51 @@ fn history_survives_damage_and_a_killed_run() {
     assert!(said.err.contains("2 lines of the journal could not be read"), "{}", said.err);
     assert_eq!(subjects(&env, &[]), expect);
 }
+
+#[test]
+fn a_build_is_analysed_drawn_traced_and_accepted() {
+    let env = env();
+    env.manifest(
+        r#"
+        [steps.long]
+        platforms = "any"
+        run = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo 1 > ${out}/a"
+        outputs = ["a"]
+        [steps.after]
+        platforms = "any"
+        needs = ["long"]
+        run = "cat ${step.long}/a > ${out}/b"
+        outputs = ["b"]
+        "#,
+    );
+    perf(&env, &["-q", "monitor", "--engine", "host"]).ends(0);
+    let found = perf(&env, &["--json", "analyze"]).ends(0).json();
+    let analysis = &found["analyses"][0];
+    let names = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&analysis["critical"]), ["long", "after"]);
+    assert_eq!(analysis["what_if"][0]["name"], "long");
+    assert_eq!(analysis["misses"].as_array().unwrap().len(), 2);
+    assert!(perf(&env, &["analyze"]).ends(0).out.contains("if `long` were free"));
+    perf(&env, &["report"]).ends(0);
+    let page = env.read_text("report.html");
+    assert!(page.contains("class=\"bar ran critical\"") && !page.contains("http://"));
+    perf(&env, &["report", "-o", "r.svg"]).ends(0);
+    assert!(env.read_text("r.svg").starts_with("<svg xmlns="));
+    perf(&env, &["report", "-o", "r.md"]).ends(0);
+    assert!(env.read_text("r.md").contains("| `long` |"));
+    perf(&env, &["report", "-o", "r.txt"]).ends(2);
+    let trace = perf(&env, &["trace"]).ends(0).json();
+    assert!(trace["traceEvents"].as_array().unwrap().iter().any(|event| event["name"] == "after"));
+    perf(&env, &["trace", "--format", "otlp", "-o", "t.json"]).ends(0);
+    assert!(env.read_text("t.json").contains("resourceSpans"));
+    perf(&env, &["accept", "build", "--because", "it does more"]).ends(0);
+    let said = perf(&env, &["accept", "nothing"]).ends(2);
+    assert!(said.err.contains("it has `build`"), "{}", said.err);
+    // ninja's log says nothing of needs: no path is made up.
+    env.write(".ninja_log", "# ninja log v5\n0\t100\t1\ta\t1\n100\t300\t1\tb\t2\n");
+    let ninja = perf(&env, &["--json", "analyze", "./.ninja_log"]).ends(0).json();
+    assert!(ninja["analyses"][0]["critical"].is_null());
+    assert_eq!(ninja["analyses"][0]["slowest"][0]["name"], "b");
+}

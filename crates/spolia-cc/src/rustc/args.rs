@@ -139,6 +139,30 @@ const WITH_VALUE: &[&str] = &[
 /// Options without one.
 const ALONE: &[&str] = &["--test", "--verbose", "--version", "--help", "-g", "-O", "-v", "-V", "-vV", "-h"];
 
+/// What `--print` answers without compiling.
+const QUESTIONS: &[&str] = &[
+    "all-target-specs-json",
+    "calling-conventions",
+    "cfg",
+    "check-cfg",
+    "code-models",
+    "crate-name",
+    "crate-root-lint-levels",
+    "deployment-target",
+    "file-names",
+    "host-tuple",
+    "relocation-models",
+    "split-debuginfo",
+    "supported-crate-types",
+    "sysroot",
+    "target-cpus",
+    "target-features",
+    "target-libdir",
+    "target-list",
+    "target-spec-json",
+    "tls-models",
+];
+
 /// Codegen options whose effect goes beyond the outputs we know.
 const CODEGEN_REFUSED: &[&str] =
     &["save-temps", "profile-generate", "profile-use", "llvm-args", "remark", "remark-dir", "passes", "ar"];
@@ -295,7 +319,10 @@ impl Args {
                 let file = value.iter().position(|byte| *byte == b'=').map(|at| &value[at + 1..]);
                 self.externs.extend(file.map(|file| PathBuf::from(OsStr::from_bytes(file))));
             }
-            b"--print" | b"--explain" => self.question = true,
+            b"--explain" => self.question = true,
+            // Others are answered by compiling, or into a file.
+            b"--print" if QUESTIONS.iter().any(|known| known.as_bytes() == value) => self.question = true,
+            b"--print" => return Err(Refused(word.to_owned())),
             b"--error-format" => {
                 self.json |= value == b"json";
                 self.styled = true;
@@ -468,6 +495,8 @@ mod tests {
         let check = |line: &str, word: &str| {
             assert_eq!(args(&format!("x.rs {line}")), Err(Refused(OsString::from(word))), "{line}");
         };
+        check("--print=native-static-libs", "--print=native-static-libs");
+        check("--print cfg=/tmp/x", "--print");
         check("-C save-temps", "-C");
         check("-Csave-temps=yes", "-Csave-temps=yes");
         check("-C target-cpu=native", "-C");

@@ -31,8 +31,10 @@ const SYSTEM: &[&str] = &["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localt
 pub(super) struct Allowed {
     /// Files that are outputs.
     pub(super) outputs: Vec<PathBuf>,
-    /// Folders that it may write into and whose content is its own: incremental, temporary.
+    /// Folders that it may write into and whose content is its own: incremental data, `OUT_DIR`, the store.
     pub(super) own: Vec<PathBuf>,
+    /// Folders that it may write into: temporary ones. What it reads there and did not write is a fact.
+    pub(super) scratch: Vec<PathBuf>,
     /// Folders whose listing does not matter.
     pub(super) listings: Vec<PathBuf>,
     /// A folder where names looked for in vain are outputs of others to come.
@@ -138,7 +140,8 @@ impl Work<'_> {
         for path in &seen.written {
             let path = clean(path);
             let is_output = self.allowed.outputs.contains(&path);
-            let stays = !is_output && !self.is_own(&path) && is_file(&path);
+            let in_scratch = self.allowed.scratch.iter().any(|folder| path.starts_with(folder));
+            let stays = !is_output && !in_scratch && !self.is_own(&path) && is_file(&path);
             // What is written and was there before, and is none of the outputs, may be read by the next run.
             if stays {
                 let shown = path.display().to_string();
@@ -238,10 +241,7 @@ impl Work<'_> {
             {
                 continue;
             }
-            if self.allowed.clock
-                && executed.asks_time
-                && self.here.folders.mark_of(program.as_os_str().as_bytes()) != Some(b'S')
-            {
+            if self.allowed.clock && executed.asks_time && !self.is_timeless(&program) {
                 let what = format!("`{}` asks for the time of day", program.display());
                 return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(what)));
             }
@@ -263,6 +263,14 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a program asks for the time of day and does not tell it: the toolchain's own, and a few that measure
+    /// themselves or draw a random number from it.
+    fn is_timeless(&self, program: &Path) -> bool {
+        let name = program.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        self.here.folders.mark_of(program.as_os_str().as_bytes()) == Some(b'S')
+            || ["git", "sh", "dash", "bash"].contains(&name)
     }
 
     fn missing(&mut self, seen: &Seen) {
@@ -308,7 +316,10 @@ impl Work<'_> {
                 }
                 continue;
             }
-            if mark == Some(b'S') || is_output || in_target || self.leaves_aside(&path) {
+            // A name in a temporary folder of its own, which is gone again.
+            let in_scratch =
+                self.allowed.scratch.iter().any(|scratch| path.starts_with(scratch)) && !folder.is_dir();
+            if mark == Some(b'S') || in_scratch || is_output || in_target || self.leaves_aside(&path) {
                 continue;
             }
             let fact = Fact::Absent(self.path(&path));

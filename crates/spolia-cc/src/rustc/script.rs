@@ -126,7 +126,7 @@ pub fn run(
 ) -> End {
     let digest = launched.digest.to_str().and_then(|hex| Digest::from_hex(DigestFunction::Blake3, hex).ok());
     let call = Call { program: launched.real, name: launched.name, args: launched.args, env, cwd };
-    let mut walk = Walk { call: &call, options, print, record: Record::default() };
+    let mut walk = Walk { call: &call, options, print, record: Record::default(), expected: None };
     walk.record.compiler = "build-script".to_owned();
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
@@ -178,13 +178,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Digest) -> Resu
     for word in &call.args {
         writer.field("", Value::Bytes(word.as_bytes()));
     }
-    let mut own = vec![out_dir.clone(), room.store.dir().to_owned()];
-    own.extend(walk::temporary(call));
-    let outside = |folder: &PathBuf| {
-        *folder == out_dir
-            || folders.iter().all(|(_, inside)| !Path::new(OsStr::from_bytes(inside)).starts_with(folder))
-    };
-    own.retain(outside);
+    let own = vec![out_dir.clone(), room.store.dir().to_owned()];
     let hidden = env.iter().filter_map(|(name, _)| name.to_str().map(str::to_owned)).collect();
     Ok(Task {
         language: "build script",
@@ -196,6 +190,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Digest) -> Resu
         allowed: Allowed {
             outputs: Vec::new(),
             own,
+            scratch: walk::temporary(call, &folders),
             listings: Vec::new(),
             out_dir: Some(out_dir),
             hidden,

@@ -58,7 +58,7 @@ pub(super) enum Outputs {
 
 /// Carries out one rustc call. What it prints, now or when it ran, goes to `print`.
 pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u8])) -> End {
-    let mut walk = Walk { call, options, print, record: Record::default() };
+    let mut walk = Walk { call, options, print, record: Record::default(), expected: None };
     walk.record.compiler = name_of(&call.name);
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
@@ -105,6 +105,10 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
     let folders = folders_of(call, options, &args);
     if args.question {
         record.language = Some("rust question".to_owned());
+        // Without a name given, that of the crate may stand in the source.
+        if args.source.as_deref() == Some(Path::new("-")) && args.crate_name.is_none() {
+            return Err(Outcome::NotCacheable { reason: NotCacheable::Stdin, argument: None });
+        }
     } else if args.source.as_deref() == Some(Path::new("-")) {
         return Err(Outcome::NotCacheable { reason: NotCacheable::Stdin, argument: None });
     } else if args.source.is_none() {
@@ -227,17 +231,13 @@ fn allowed(
     let out_dir = args.out_dir.as_ref().map(|folder| folders::clean(&call.cwd.join(folder)));
     let mut own: Vec<PathBuf> = args.incremental.iter().map(|folder| call.cwd.join(folder)).collect();
     own.push(room.store.dir().to_owned());
-    own.extend(temporary(call));
-    // A checkout may lie in the temporary folder; then only what rustc names itself is its own.
-    own.retain(|folder| {
-        folders.iter().all(|(_, inside)| !Path::new(OsStr::from_bytes(inside)).starts_with(folder))
-    });
     let mut listings: Vec<PathBuf> =
         args.searches.iter().map(|(_, folder)| folders::clean(&call.cwd.join(folder))).collect();
     listings.extend(out_dir.clone());
     Allowed {
         outputs: outputs.iter().map(|(_, path, _)| path.clone()).collect(),
         own,
+        scratch: temporary(call, folders),
         listings,
         out_dir,
         hidden: Vec::new(),
@@ -249,12 +249,16 @@ fn allowed(
     }
 }
 
-/// Folders of temporary files.
-pub(super) fn temporary(call: &Call<'_>) -> Vec<PathBuf> {
+/// Folders of temporary files, but for those that hold a checkout.
+pub(super) fn temporary(call: &Call<'_>, folders: &Folders) -> Vec<PathBuf> {
     let named = ["TMPDIR", "TMP", "TEMP"].iter().filter_map(|name| call.env.some(name)).map(PathBuf::from);
+    let holds = |folder: &PathBuf| {
+        folders.iter().any(|(_, inside)| Path::new(OsStr::from_bytes(inside)).starts_with(folder))
+    };
     named
         .filter(|folder| folder.is_absolute())
         .chain([PathBuf::from("/tmp"), PathBuf::from("/var/tmp")])
+        .filter(|folder| !holds(folder))
         .collect()
 }
 
@@ -308,6 +312,8 @@ pub(super) struct Walk<'w> {
     pub(super) options: &'w Options,
     pub(super) print: &'w mut dyn FnMut(Stream, &[u8]),
     pub(super) record: Record,
+    /// What a hit would have put back, where it is compiled again and compared.
+    pub(super) expected: Option<Kept>,
 }
 
 impl Walk<'_> {
@@ -367,11 +373,15 @@ impl Walk<'_> {
     }
 
     fn hit(&mut self, room: &Room, task: &Task) -> Result<End, Miss> {
-        if self.options.force || self.options.verify {
+        if self.options.force {
             return Err(Miss::Forced);
         }
         let manifest = read_manifest(room, task.key).ok_or(Miss::NeverSeen)?;
         let kept = manifest.find(self.here(room, task))?;
+        if self.options.verify && room.store.is_writable() {
+            self.expected = Some(kept.clone());
+            return Err(Miss::Forced);
+        }
         match self.replay(room, task, kept) {
             Ok(()) => {}
             Err(ReplayError::Gone { name }) => return Err(Miss::OutputGone(format!("output `{name}`"))),
@@ -461,7 +471,16 @@ impl Walk<'_> {
             spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed),
         };
         self.note(room, &outcome);
+        crate::call::collect_if_big(self.options, room);
         end
+    }
+
+    /// Says where a hit that was compiled again would have given something else.
+    fn compare(&mut self, found: &[KeptOutput]) {
+        if let Some(expected) = self.expected.take() {
+            let source = self.record.source.clone().unwrap_or_default();
+            self.record.verified = Some(crate::call::compare(&expected, found, &source, self.print));
+        }
     }
 
     fn keep(
@@ -527,6 +546,7 @@ impl Walk<'_> {
             }
         }
         self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
+        self.compare(&outputs);
         if let Some(path) = &task.script {
             let kept = outputs.iter().find(|output| output.name == "bin");
             let kept = kept.ok_or_else(|| missing(path))?;

@@ -66,8 +66,7 @@ pub(super) fn run<R>(
         Codec::Gzip { level } => {
             into.write_all(&GZIP_HEADER)?;
             let shape = Shape { block: GZIP_BLOCK, before: WINDOW };
-            let make =
-                || Ok(Box::new(Deflate(Compress::new(Compression::new(level), false))) as Box<dyn Worker>);
+            let make = || Ok(Box::new(Deflate { level }) as Box<dyn Worker>);
             let (given, crc, length) = Blocks::run(shape, threads, into, &make, body)?;
             into.write_all(&crc.to_le_bytes())?;
             // RFC 1952: the length modulo 2^32.
@@ -80,7 +79,7 @@ pub(super) fn run<R>(
                 compressor.include_checksum(true)?;
                 Ok(Box::new(Zstd(compressor)) as Box<dyn Worker>)
             };
-            // Measured: the tables of the levels, for blocks of this size.
+            // An estimate, not measured: a level's hash and chain tables for a window of one block, and the block's own buffers.
             let each = match level {
                 0..=6 => 6 << 20,
                 7..=12 => 20 << 20,
@@ -132,12 +131,15 @@ impl Worker for Xz {
     }
 }
 
-struct Deflate(Compress);
+struct Deflate {
+    level: u32,
+}
 
 impl Worker for Deflate {
     fn compress(&mut self, job: Job) -> io::Result<Done> {
-        let Self(compress) = self;
-        compress.reset();
+        // A new one for each block: what a reset leaves in zlib-rs (its chains, its window) finds its way into the next
+        // block, and which block that is depends on the threads.
+        let compress = &mut Compress::new(Compression::new(self.level), false);
         if !job.before.is_empty() {
             compress.set_dictionary(&job.before)?;
         }
@@ -209,6 +211,24 @@ mod tests {
             // Not the reader that goes on with a next member.
             flate2::read::GzDecoder::new(&one[..]).read_to_end(&mut back).unwrap();
             assert!(back == bytes, "{length} at {level}");
+        }
+    }
+
+    /// Real programs showed what made-up text did not: a compressor that was used before gave other bytes.
+    #[test]
+    fn a_block_does_not_know_which_blocks_were_compressed_before() {
+        let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let bytes = &program[..program.len().min(8 << 20)];
+        for codec in [
+            Codec::Gzip { level: 6 },
+            Codec::Gzip { level: 1 },
+            Codec::Gzip { level: 9 },
+            Codec::Zstd { level: 3 },
+        ] {
+            let one = pack(codec, 1, bytes, 1 << 20);
+            for threads in 2..6 {
+                assert!(pack(codec, threads, bytes, 1 << 20) == one, "{codec:?} {threads}");
+            }
         }
     }
 

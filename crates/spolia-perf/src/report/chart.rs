@@ -30,7 +30,9 @@ pub(super) fn line(title: &str, series: &Series, word: &dyn Fn(f64) -> String) -
     highest.sort_by(f64::total_cmp);
     let usual = super::of_sorted(&highest, 0.98).unwrap_or(1.0) * 1.15;
     let most = highest.last().copied().unwrap_or(1.0).min(usual).max(f64::MIN_POSITIVE);
-    let y = |value: f64| HEIGHT - BOTTOM - (value / most).clamp(0.0, 1.04) * (HEIGHT - TOP - BOTTOM);
+    // Room above the line for what is written at a change.
+    let room = if series.changes.is_empty() { most } else { most * 1.14 };
+    let y = |value: f64| HEIGHT - BOTTOM - (value / room).clamp(0.0, 1.04) * (HEIGHT - TOP - BOTTOM);
     let x = |at: usize| LEFT + (at as f64 + 0.5) / points.len() as f64 * (WIDTH - LEFT - RIGHT);
     let says = format!(
         "{title}: {} points from {} to {}, from {} to {}{}",

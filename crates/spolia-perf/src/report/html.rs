@@ -97,7 +97,7 @@ fn tiles(page: &mut String, report: &Report) {
     let Some((record, _)) = &report.build else { return };
     let Some(sample) = record.samples.last() else { return };
     let facts = &record.facts;
-    let state = facts.state.map(|state| state.text()).unwrap_or("");
+    let state = facts.state.map(|state| format!("({})", state.text())).unwrap_or_default();
     let why = |name: &str| sample.not_observed.get(name).map(|why| escape(why)).unwrap_or_default();
     let figure = |value: Option<u64>, word: &dyn Fn(f64) -> String| {
         value.map_or_else(|| "–".to_owned(), |value| word(value as f64))

@@ -20,9 +20,13 @@ pub(crate) struct PerfArgs {
 #[derive(Subcommand, Debug, Clone)]
 pub(crate) enum PerfCommand {
     Monitor(MonitorArgs),
+    Analyze(AnalyzeArgs),
     Benchmark(BenchmarkArgs),
     Compare(CompareArgs),
     History(HistoryArgs),
+    Accept(AcceptArgs),
+    Report(ReportArgs),
+    Trace(TraceArgs),
 }
 
 /// Run a build or a command once and write down what it cost
@@ -149,4 +153,67 @@ pub(crate) struct BenchmarkArgs {
     /// The command and its arguments
     #[arg(value_name = "CMD", last = true, conflicts_with = "steps")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Say where the time of a build went, and what to do next
+///
+/// Of a run of this project, or of a file: Spolia's own, hyperfine's `--export-json`, the page of `cargo build --timings`,
+/// or ninja's `.ninja_log`. The critical path needs to know what steps need; ninja's log does not say it.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct AnalyzeArgs {
+    /// The run or file
+    #[arg(value_name = "RUN|FILE", default_value = "latest")]
+    pub(crate) what: String,
+}
+
+/// Draw what was measured: one page that needs no network, a picture, or a comment
+///
+/// The page has the timeline of a build with its critical path, costs over time with where they changed, what the cache
+/// answered, sizes, and the steps that ran most.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct ReportArgs {
+    /// The run or file whose timeline is drawn [default: the newest build that ran a step]
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: Option<String>,
+    /// Write it to this file; `.html`, `.svg` (the timeline alone) or `.md`
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+}
+
+/// Write the steps of a build as a trace for other programs
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct TraceArgs {
+    /// The run or file
+    #[arg(value_name = "RUN|FILE", default_value = "latest")]
+    pub(crate) what: String,
+    /// What is written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Chrome)]
+    pub(crate) format: TraceFormat,
+    /// Write it to this file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TraceFormat {
+    /// For Perfetto and `chrome://tracing`
+    Chrome,
+    /// OpenTelemetry's protocol as JSON
+    Otlp,
+}
+
+/// Call the cost of a subject the new normal
+///
+/// What was measured before is then not compared with any more. Kept in the journal, with the reason.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct AcceptArgs {
+    /// The step, or the command's name in the history
+    #[arg(value_name = "SUBJECT")]
+    pub(crate) subject: String,
+    /// The first run that counts
+    #[arg(long, value_name = "RUN", default_value = "latest")]
+    pub(crate) run: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) because: Option<String>,
 }

@@ -1,10 +1,13 @@
 //! `spolia perf`: what is measured where, handed to `spolia-perf`; what it answers, shown.
 
+mod accept;
+mod analyze;
 mod benchmark;
 mod compare;
 mod history;
 mod monitor;
 mod operand;
+mod report;
 mod words;
 
 use std::collections::BTreeMap;
@@ -32,6 +35,10 @@ pub(crate) fn run(args: &PerfArgs, settings: &Settings, shell: &Shell) -> Result
     let perf = Perf::new(settings, shell)?;
     match &args.command {
         PerfCommand::Monitor(args) => monitor::run(args, &perf),
+        PerfCommand::Accept(args) => accept::run(args, &perf),
+        PerfCommand::Analyze(args) => analyze::run(args, &perf),
+        PerfCommand::Report(args) => report::run(args, &perf),
+        PerfCommand::Trace(args) => report::trace(args, &perf),
         PerfCommand::Benchmark(args) => benchmark::run(args, &perf),
         PerfCommand::Compare(args) => compare::run(args, &perf),
         PerfCommand::History(args) => history::run(args, &perf),
