@@ -67,7 +67,7 @@ pub(crate) struct Label {
     pub(crate) warm: bool,
 }
 
-/// Show what was measured, by subject, with where its cost changed
+/// Show what was measured, by subject
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct HistoryArgs {
     /// Only this step, or the command of this name
