@@ -9,13 +9,15 @@
 //! The file is opened for appending, so lines of many processes do not mix; one that a crash cut short, or that
 //! is longer than [`LINE_BYTES_MAX`], is skipped by readers and counted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use spolia_store::{LocalStore, journal};
+use spolia_core::{ActionKey, Digest, DigestFunction};
+use spolia_store::{LocalStore, RunId, StoreError, journal, uses};
 
 use crate::Outcome;
 
@@ -171,6 +173,42 @@ fn read_day(path: &Path, since_us: u64, tally: &mut Tally) {
     }
 }
 
+/// A day, µs.
+const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// Notes for a collection which results calls have used since `since_us`: a hit itself writes nothing but its line
+/// here. A result counts as used at the last use of its day.
+///
+/// # Errors
+/// Those of reading and writing. Losing it means that results may be collected early.
+pub fn note_uses(store: &LocalStore, since_us: u64) -> Result<(), StoreError> {
+    let tally = read(store, since_us).map_err(|source| StoreError::Io {
+        verb: "read",
+        path: store.base().join("cc/tally"),
+        source,
+    })?;
+    for (at_us, keys) in uses_by_day(&tally.records) {
+        uses::record(store, &RunId::new(at_us), &keys, at_us, None)?;
+    }
+    Ok(())
+}
+
+/// For each day its last use and what was used in it.
+fn uses_by_day(records: &[Record]) -> Vec<(u64, Vec<ActionKey>)> {
+    let mut days: BTreeMap<u64, (u64, Vec<ActionKey>)> = BTreeMap::new();
+    for record in records {
+        let Some(key) = record.key.as_deref().and_then(key_of) else { continue };
+        let (at_us, keys) = days.entry(record.at_us / DAY_US).or_default();
+        *at_us = record.at_us.max(*at_us);
+        keys.push(key);
+    }
+    days.into_values().collect()
+}
+
+fn key_of(hex: &str) -> Option<ActionKey> {
+    Digest::from_hex(DigestFunction::Blake3, hex).ok().map(ActionKey)
+}
+
 /// Forgets everything: `spolia stats --zero`. How many days were forgotten.
 ///
 /// # Errors
@@ -188,4 +226,30 @@ pub fn zero(store: &LocalStore) -> std::io::Result<u64> {
         Err(error) => return Err(error),
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_are_gathered_by_day() {
+        let key = |byte: u8| ActionKey(Digest::new(DigestFunction::Blake3, [byte; 32]));
+        let record = |at_us: u64, key: Option<ActionKey>| Record {
+            at_us,
+            key: key.map(|key| key.0.to_hex()),
+            ..Record::default()
+        };
+        let odd = Record { key: Some("not a digest".to_owned()), ..Record::default() };
+        let day = DAY_US;
+        let records = [
+            record(day + 7, Some(key(1))),
+            record(day + 5, Some(key(2))),
+            record(day + 9, None),
+            odd,
+            record(2 * day, Some(key(1))),
+        ];
+        let expect = [(day + 7, vec![key(1), key(2)]), (2 * day, vec![key(1)])];
+        assert_eq!(uses_by_day(&records), expect);
+    }
 }

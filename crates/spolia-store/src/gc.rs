@@ -388,10 +388,15 @@ pub fn list(
     Ok(listing)
 }
 
+/// When the last collection began, µs since 1970; `None` where there was none.
+pub fn last_us(store: &LocalStore) -> Option<u64> {
+    let stat = rustix::fs::stat(store.base().join("gc")).ok()?;
+    Some(u64::try_from(stat.st_mtime).unwrap_or(0).saturating_mul(1_000_000))
+}
+
 /// Whether a collection should begin by itself. One system call.
 pub fn due(store: &LocalStore, now_us: u64) -> bool {
-    let Ok(stat) = rustix::fs::stat(store.base().join("gc")) else { return store.is_writable() };
-    let then_us = u64::try_from(stat.st_mtime).unwrap_or(0).saturating_mul(1_000_000);
+    let Some(then_us) = last_us(store) else { return store.is_writable() };
     store.is_writable() && now_us.abs_diff(then_us) >= micros(INTERVAL)
 }
 

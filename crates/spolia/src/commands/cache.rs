@@ -327,6 +327,7 @@ fn collect(args: &GcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Fa
     policy.max_bytes = max_size.or(policy.max_bytes);
     policy.max_age = max_age.or(policy.max_age);
     let now = now_us();
+    collect::note_compiler_uses(&store);
     let uses = uses::load(&store).map_err(|error| unreadable(&error))?;
     let listing = gc::list(&store, &uses, &gc::result_blobs).map_err(|error| unreadable(&error))?;
     let plan = gc::plan(&listing, &policy, now);

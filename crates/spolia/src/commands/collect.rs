@@ -36,6 +36,16 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
 
+/// Notes what compiler calls have used since the store was last collected: a hit of theirs leaves only a line.
+pub(crate) fn note_compiler_uses(store: &LocalStore) {
+    const MARGIN_US: u64 = 24 * 60 * 60 * 1_000_000;
+    let since_us = gc::last_us(store).unwrap_or(0).saturating_sub(MARGIN_US);
+    if store.is_writable() {
+        // Without it those results count as used when they were made: they may have to be compiled again.
+        let _unnoted = spolia_cc::tally::note_uses(store, since_us);
+    }
+}
+
 /// Collects if this run stored something, a day has passed, and the store is above its limit, may hold
 /// what is too old, or was never counted. A failure is a warning: it costs room, not the build.
 pub(crate) fn if_due(
@@ -59,6 +69,7 @@ pub(crate) fn if_due(
     if within && !has_mounts && policy.max_age.is_none() && policy.free_bytes.is_none() {
         return;
     }
+    note_compiler_uses(store);
     match gc::collect(store, &policy, now, false) {
         Ok(Some(report)) => {
             let left = report.plan.bytes_before.saturating_sub(report.removed_bytes);

@@ -356,3 +356,33 @@ fn where_nothing_can_be_observed_the_preprocessed_text_is_the_key() {
     gcc(&env, &["-c", "asm.c", "-o", "asm.o"]);
     assert_eq!(last(&env)["reason"], "hidden-inputs");
 }
+
+#[test]
+fn what_is_hit_outlives_what_is_not() {
+    let env = env();
+    // Long enough to be blobs, and too different to share one.
+    for name in ["old", "new"] {
+        let table: Vec<String> = (0..4000).map(|number| format!("\"{name} {number}\"")).collect();
+        env.write(format!("{name}.c"), format!("const char *const {name}[] = {{{}}};\n", table.join(",")));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    let compile = |name: &str| {
+        let (source, object) = (format!("{name}.c"), format!("{name}.o"));
+        assert!(gcc(&env, &["-c", &source, "-o", &object]).status.success());
+        outcome(&env)
+    };
+    assert_eq!([compile("old"), compile("new")], ["miss", "miss"]);
+    // Of long ago and in no record, so that nothing but its use keeps one of them.
+    assert!(env.command(["stats", "--zero"]).output().unwrap().status.success());
+    let base = env.store().join("v1");
+    for space in ["result", "blob"] {
+        for file in TestEnv::files_below(&base.join(space)) {
+            let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(5 * 60 * 60);
+            std::fs::File::open(&file).unwrap().set_modified(long_ago).unwrap();
+        }
+    }
+    assert_eq!(compile("old"), "hit");
+    let collected = env.command(["cache", "gc", "--max-size", "1B"]).output().unwrap();
+    assert!(collected.status.success(), "{}", String::from_utf8_lossy(&collected.stderr));
+    assert_eq!([compile("old"), compile("new")], ["hit", "miss"]);
+}

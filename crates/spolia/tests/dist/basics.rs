@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use spolia_testing::Engine;
+
 use super::{packed, project, refused, run_in};
 
 #[test]
@@ -115,4 +117,18 @@ fn every_mistake_in_the_tables_is_shown_at_once() {
     ] {
         assert!(said.contains(expect), "{expect}\n{said}");
     }
+}
+
+#[test]
+fn what_the_manifest_says_of_steps_does_not_depend_on_what_the_store_still_holds() {
+    let mut env = project();
+    env.engine = Engine::Sandbox;
+    packed(&env, &[]);
+    let manifest = env.read("dist/manifest.json");
+    let said: Value = serde_json::from_slice(&manifest).unwrap();
+    assert!(said["steps"][0]["action"].is_string(), "{said:#}");
+    env.remove("dist");
+    std::fs::remove_dir_all(env.store().join("v1")).unwrap();
+    packed(&env, &[]);
+    assert_eq!(String::from_utf8_lossy(&env.read("dist/manifest.json")), String::from_utf8_lossy(&manifest));
 }

@@ -73,9 +73,11 @@ pub(super) fn build(
     let exit = observed(work.root(), Some(manifest), store, settings, shell, &observe, |session| {
         let build = Build::new(session, manifest, &options, work.digests)?;
         let ended: Ended = build.run(None)?;
+        // What a step is made of is worked out anew: a release does not depend on what a cache still holds.
+        let plan = build.plan();
         for id in build.selected() {
             let Some(last) = build.last(*id) else { continue };
-            let explanation = build.explanation(last.key);
+            let explanation = build.explain_now(&plan, *id).or_else(|| build.explanation(last.key));
             let one = of_node(work, build.graph(), *id, last.key, last.result.outputs, explanation);
             built.borrow_mut().insert(one.id.clone(), one);
         }

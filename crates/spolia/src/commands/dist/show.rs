@@ -176,7 +176,7 @@ pub(super) fn dry_run(work: &Work<'_>, all: &[Dist], chosen: &[Chosen<'_>]) -> R
                 match planned {
                     Planned::UpToDate(known) | Planned::Restore(known, _) => {
                         let outputs = known.result.outputs.clone();
-                        let explanation = build.explanation(known.key);
+                        let explanation = build.explain_now(plan, *id);
                         let one = gather::of_node(work, build.graph(), *id, known.key, outputs, explanation);
                         built.insert(one.id.clone(), one);
                     }

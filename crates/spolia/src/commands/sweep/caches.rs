@@ -101,6 +101,7 @@ fn collect_own(
         let bytes = before.and_then(|cache| cache.bytes).unwrap_or(0);
         policy.max_bytes = Some(bytes.saturating_sub(step.wanted_bytes));
     }
+    collect::note_compiler_uses(&store);
     let report = spolia_store::gc::collect(&store, &policy, now_us(), false)
         .map_err(|error| Failure::from_error(Exit::Environment, &error))?;
     report.map(|_| ()).ok_or_else(|| Failure::environment("another process is collecting the store"))
