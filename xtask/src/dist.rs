@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::packages;
 use crate::run::{self, Done};
 
 /// What judges, from PyPI: each with its version, so that a new one is a change of ours.
@@ -96,7 +97,7 @@ fn judges() -> Done<PathBuf> {
     if std::fs::read_to_string(&list).is_ok_and(|known| known == JUDGES.join("\n")) {
         return Ok(venv.join("bin"));
     }
-    run::checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    packages::python_venv(&venv)?;
     let mut pip = Command::new(venv.join("bin/pip"));
     run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(JUDGES))?;
     std::fs::write(&list, JUDGES.join("\n")).map_err(|error| error.to_string())?;

@@ -1,5 +1,6 @@
 //! Installing what a task needs from the system's package manager: says what, and does it only as root.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::run::{self, Done};
@@ -19,12 +20,23 @@ pub(crate) fn ensure(programs: &[&str], packages: &[&str]) -> Done<bool> {
     if missing.is_empty() {
         return Ok(true);
     }
-    let command = format!("apt-get install --no-install-recommends -y {}", packages.join(" "));
     if !has("apt-get") || !run::is_root() {
-        println!("missing: {}. As root: {command}", missing.join(", "));
+        println!("missing: {}. As root: {}", missing.join(", "), command(packages));
         return Ok(false);
     }
     println!("missing: {}; installing {}", missing.join(", "), packages.join(" "));
+    install(packages)?;
+    Ok(programs.iter().all(|program| has(program)))
+}
+
+fn command(packages: &[&str]) -> String {
+    format!("apt-get install --no-install-recommends -y {}", packages.join(" "))
+}
+
+fn install(packages: &[&str]) -> Done {
+    if !has("apt-get") || !run::is_root() {
+        return Err(format!("missing: {}. As root: {}", packages.join(", "), command(packages)));
+    }
     let install = || {
         let mut apt = Command::new("apt-get");
         apt.args(["install", "--no-install-recommends", "-y", "-q"]).args(packages);
@@ -36,5 +48,18 @@ pub(crate) fn ensure(programs: &[&str], packages: &[&str]) -> Done<bool> {
         run::checked(Command::new("apt-get").args(["update", "-q"]).stdout(Stdio::null()))?;
         install()?;
     }
-    Ok(programs.iter().all(|program| has(program)))
+    Ok(())
+}
+
+/// Makes a Python virtual environment at `folder`, anew.
+///
+/// # Errors
+/// Python or its `ensurepip`, which Debian ships apart, is not there and could not be installed.
+pub(crate) fn python_venv(folder: &Path) -> Done {
+    let asks = ["-c", "import ensurepip, venv"];
+    let whole = Command::new("python3").args(asks).stderr(Stdio::null()).status();
+    if !whole.is_ok_and(|status| status.success()) {
+        install(&["python3", "python3-venv"])?;
+    }
+    run::checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))
 }

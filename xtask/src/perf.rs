@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::packages;
 use crate::run::{self, Done};
 
 /// How far two values may lie apart: another scipy may round otherwise.
@@ -18,7 +19,7 @@ pub(crate) fn reference() -> Done {
     let venv = root.join("target/perf-reference");
     let python = venv.join("bin/python");
     if !has_scipy(&python) {
-        run::checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        packages::python_venv(&venv)?;
         run::checked(Command::new(&python).args(["-m", "pip", "install", "--quiet", "scipy"]))?;
     }
     let mut script = Command::new(&python);

@@ -13,8 +13,9 @@ const STEPS: usize = 200;
 const CALLS_PER_STEP: usize = 7;
 /// Starting, finding the manifest, opening the store, the journal. Measured: 1560 in all.
 const CALLS_ONCE: usize = 260;
-/// Of 4 KiB each: the program itself, its heap, what is read. Measured: 469 in a debug build.
-const PAGE_FAULTS_MAX: u64 = 700;
+/// Of 4 KiB each: the program itself, its heap, what is read. Measured in a debug build: 720. It was 469 before `perf`, `dist`,
+/// `sweep` and `cc` were in the program: the loader writes to every page that holds an address.
+const PAGE_FAULTS_MAX: u64 = 850;
 
 const COLD_STEPS: usize = 40;
 /// The first build, Spolia's own calls. Measured: 171 a step and 460 once.
