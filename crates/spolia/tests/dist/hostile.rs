@@ -136,7 +136,8 @@ fn stopped_from_the_keyboard() {
     wait_until("the archive is being written", || {
         std::fs::metadata(stage.join("t.tgz")).is_ok_and(|found| found.len() > 1 << 20)
     });
-    run_in(&env.root(), "kill", &["-INT", &child.id().to_string()]);
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
