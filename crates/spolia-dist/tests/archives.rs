@@ -84,7 +84,8 @@ fn link(path: &[u8], target: &[u8]) -> Member {
 }
 
 fn reads(program: &str, args: &[&str], folder: &Path) -> String {
-    let output = Command::new(program).args(args).current_dir(folder).output();
+    // Readers that turn names into the locale's text have one that holds them all.
+    let output = Command::new(program).args(args).current_dir(folder).env("LC_ALL", "C.UTF-8").output();
     let output = output.unwrap_or_else(|error| panic!("{program} must be installed: {error}"));
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
