@@ -100,6 +100,11 @@ fn judges() -> Done<PathBuf> {
     packages::python_venv(&venv)?;
     let mut pip = Command::new(venv.join("bin/pip"));
     run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(JUDGES))?;
+    let mut magic = Command::new(venv.join("bin/python"));
+    if run::output(magic.args(["-c", "import magic"])).is_err() {
+        // diffoscope asks a library of the system what kind of file it has.
+        packages::install(&["libmagic1"])?;
+    }
     std::fs::write(&list, JUDGES.join("\n")).map_err(|error| error.to_string())?;
     Ok(venv.join("bin"))
 }

@@ -33,7 +33,11 @@ fn command(packages: &[&str]) -> String {
     format!("apt-get install --no-install-recommends -y {}", packages.join(" "))
 }
 
-fn install(packages: &[&str]) -> Done {
+/// Installs them.
+///
+/// # Errors
+/// That failed, or only root could.
+pub(crate) fn install(packages: &[&str]) -> Done {
     if !has("apt-get") || !run::is_root() {
         return Err(format!("missing: {}. As root: {}", packages.join(", "), command(packages)));
     }

@@ -62,6 +62,7 @@ fn ordinary() -> Done {
 fn install() -> Done {
     let needed: &[(&[&str], &[&str])] = &[
         (&["cc", "make"], &["gcc", "libc6-dev", "make"]),
+        (&["c++"], &["g++"]),
         (&["git"], &["git"]),
         (&["setpriv", "unshare"], &["util-linux"]),
         (&["script"], &["bsdutils"]),

@@ -429,7 +429,7 @@ pub(crate) struct SweepPolicy {
     /// The same, until the disk has this much room
     #[arg(long, value_name = "SIZE", value_parser = megabytes)]
     pub(crate) min_free: Option<u64>,
-    /// By the room that is left: above 20 GB what is stale for a week, below it what is stale; below 10 GB or 5 GB also configurations, until 10 GB or 20 GB are free
+    /// By the room that is left: with more than 20 GB what is stale for a week, else all that is stale
     #[arg(long, conflicts_with_all = ["max_size", "min_free", "time"])]
     pub(crate) auto: bool,
     /// Also what a cache that is saved now has no use for: incremental folders, reports, scratch

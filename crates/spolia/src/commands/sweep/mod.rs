@@ -235,19 +235,11 @@ impl Sweep<'_> {
             policy.built_before_us = Some(policy.built_before_us.map_or(at, |before| before.min(at)));
         }
         let free = free_bytes(&surveyed.target)?;
-        let wanted = match (min_free, auto) {
-            (Some(wanted), _) => Some(*wanted),
-            (None, true) if free < 5 * GB => Some(20 * GB),
-            (None, true) if free < 10 * GB => Some(10 * GB),
-            (None, true) => {
-                if free >= 20 * GB {
-                    policy.built_before_us = Some(now.saturating_sub(7 * DAY_US));
-                }
-                None
-            }
-            (None, false) => None,
-        };
-        policy.free_bytes = wanted.map(|wanted| wanted.saturating_sub(free));
+        // With room enough, what became stale lately may be wanted again. Nothing live goes by this.
+        if *auto && free >= 20 * GB {
+            policy.built_before_us = Some(now.saturating_sub(7 * DAY_US));
+        }
+        policy.free_bytes = min_free.map(|wanted| wanted.saturating_sub(free));
         if *installed || !toolchains.is_empty() {
             let root = surveyed.workspaces.first().map_or(surveyed.target.as_path(), |one| &one.root);
             let mut names: Vec<Option<String>> = toolchains.iter().cloned().map(Some).collect();
