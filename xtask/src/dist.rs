@@ -94,18 +94,17 @@ fn judges() -> Done<PathBuf> {
     let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
     let venv = target.join("judges");
     let list = venv.join("installed");
-    if std::fs::read_to_string(&list).is_ok_and(|known| known == JUDGES.join("\n")) {
-        return Ok(venv.join("bin"));
+    if std::fs::read_to_string(&list).is_ok_and(|known| known != JUDGES.join("\n")) || !list.exists() {
+        packages::python_venv(&venv)?;
+        let mut pip = Command::new(venv.join("bin/pip"));
+        run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(JUDGES))?;
+        std::fs::write(&list, JUDGES.join("\n")).map_err(|error| error.to_string())?;
     }
-    packages::python_venv(&venv)?;
-    let mut pip = Command::new(venv.join("bin/pip"));
-    run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(JUDGES))?;
     let mut magic = Command::new(venv.join("bin/python"));
     if run::output(magic.args(["-c", "import magic"])).is_err() {
         // diffoscope asks a library of the system what kind of file it has.
         packages::install(&["libmagic1"])?;
     }
-    std::fs::write(&list, JUDGES.join("\n")).map_err(|error| error.to_string())?;
     Ok(venv.join("bin"))
 }
 
