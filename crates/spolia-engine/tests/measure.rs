@@ -49,8 +49,13 @@ fn memory_and_bytes_are_those_of_the_tree() {
     let file = folder.path().join("big");
     let script = format!("head -c 8000000 /dev/zero > {}; cat {0} > /dev/null", file.display());
     let taken = measured(&shell(&script), Closely::default(), None);
-    let io = taken.io.expect("the kernel counts bytes");
-    assert!(io.write_call_bytes >= 8_000_000 && io.read_call_bytes >= 8_000_000, "{io:?}");
+    match taken.io {
+        Ok(io) => assert!(io.write_call_bytes >= 8_000_000 && io.read_call_bytes >= 8_000_000, "{io:?}"),
+        // Some kernels show an ended process's counts to root only, its owner or not.
+        Err(why) => {
+            assert!(!rustix::process::geteuid().is_root() && why.contains("owner only"), "{why}");
+        }
+    }
     // Forty MB in a variable of each of two shells at once.
     let hold = "x=$(head -c 40000000 /dev/zero | tr '\\0' 'a'); sleep 1; : $x";
     let taken = measured(&shell(&format!("({hold}) & ({hold}); wait")), Closely::default(), None);
