@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! v1/size = "spolia size 1\n" line*
-//! line    = "counted " bytes " " at_us "\n"      by a collection or a verification, which see every file
+//! line    = "counted " bytes " " at_us "\n"      by a collection or a verification, which see every file,
+//!                                               or of nothing by whoever made the store
 //!         | "added " bytes "\n"                  by each run since, appended
 //! ```
 //!
@@ -60,6 +61,18 @@ fn parse(text: &str) -> Option<StoreSize> {
         }
     }
     size
+}
+
+/// The size of a store that was made just now: nothing, at the moment its folder was made. Where that cannot be
+/// written, or somebody else has, the size stays what it is.
+pub(crate) fn begin(store: &LocalStore) {
+    let made = rustix::fs::stat(store.base()).map(|stat| (stat.st_mtime, stat.st_mtime_nsec));
+    let Ok((made_s, made_ns)) = made else { return };
+    let made_us = u64::try_from(made_s).unwrap_or(0) * 1_000_000 + u64::try_from(made_ns).unwrap_or(0) / 1000;
+    let new = std::fs::OpenOptions::new().write(true).create_new(true).open(store.base().join("size"));
+    let text = format!("{HEADER}counted 0 {made_us}\n");
+    // A line that is cut short is no line: then the size is unknown.
+    let _unknown = new.and_then(|mut file| file.write_all(text.as_bytes()));
 }
 
 /// Adds what a run has written; nothing is done for 0.

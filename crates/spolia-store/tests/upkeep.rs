@@ -114,11 +114,16 @@ fn runs_are_filtered_by_day_and_number() {
 }
 
 #[test]
-fn the_size_is_known_only_once_it_was_counted() {
+fn the_size_is_known_from_the_start_or_once_it_was_counted() {
     let f = fixture();
-    assert_eq!(size::read(&f.store), None);
+    size::add(&f.store, 7).unwrap();
+    let known = size::read(&f.store).unwrap();
+    assert_eq!((known.bytes(), known.counted_bytes), (7, 0));
+    // Of a store that lost it nothing is known.
+    fs::remove_file(f.store.base().join("size")).unwrap();
     size::add(&f.store, 100).unwrap();
-    assert_eq!(size::read(&f.store), None);
+    let again = LocalStore::open(f.store.dir(), LocalOptions::default()).unwrap();
+    assert_eq!(size::read(&again), None);
     size::set(&f.store, 1000, NOW_US).unwrap();
     size::add(&f.store, 100).unwrap();
     size::add(&f.store, 0).unwrap();

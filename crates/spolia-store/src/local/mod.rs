@@ -173,7 +173,11 @@ impl LocalStore {
 
     /// Makes the folders and the format file; whether the file system can share bytes.
     fn create(&self) -> Result<bool, StoreError> {
+        let is_new = !self.layout.base.exists();
         self.make_folder(&self.layout.tmp())?;
+        if is_new {
+            crate::size::begin(self);
+        }
         let tag = self.layout.dir.join("CACHEDIR.TAG");
         if !tag.exists() {
             let text = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache made by spolia.\n";
