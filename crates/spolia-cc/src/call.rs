@@ -21,11 +21,12 @@ use spolia_core::{ActionKey, Cost};
 use spolia_engine::compile::Program;
 use spolia_engine::observe;
 use spolia_engine::process::Ended;
-use spolia_store::{Entry, Store};
+use spolia_store::Entry;
 
-use crate::direct::{Kept, KeptOutput, Manifest, Raw, Seen};
+use crate::direct::{Manifest, Seen};
 use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, Place, ReplayError, Share};
+use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
 use crate::trail::Trail;
 use crate::{Env, Room, Site, claim};
@@ -265,7 +266,7 @@ impl Walk<'_> {
         }
         let key = writer.finish();
         self.key = Some(key);
-        let mut manifest = read_manifest(&room, key);
+        let mut manifest = room.payload(key).and_then(|payload| Manifest::parse(&payload));
         let mut miss = match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
             Ok(code) => return code,
             Err(miss) => miss,
@@ -278,7 +279,7 @@ impl Walk<'_> {
         let (lock, waited) = claim::take(&room, &key);
         self.record.waited_in_vain = waited && lock.is_none();
         if waited {
-            manifest = read_manifest(&room, key);
+            manifest = room.payload(key).and_then(|payload| Manifest::parse(&payload));
             match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
                 Ok(code) => return code,
                 Err(again) => miss = again,
@@ -412,7 +413,8 @@ impl Walk<'_> {
         self.compare(&outputs);
         let kept = Kept { outputs, log: Raw(pack_log(room, &ran.ended.log)), cost: ran.ended.cost };
         // Read again: another call may have added a set since.
-        let mut manifest = read_manifest(room, key).unwrap_or_default();
+        let mut manifest =
+            room.payload(key).and_then(|payload| Manifest::parse(&payload)).unwrap_or_default();
         manifest.add(seen, kept, room);
         match room.store.put_bytes(Entry::result(key), &manifest.payload()) {
             Ok(_) => {}
@@ -503,19 +505,12 @@ fn pack_log(room: &Room, log: &Log) -> Vec<u8> {
     packed.as_bytes().to_vec()
 }
 
-fn read_manifest(room: &Room, key: ActionKey) -> Option<Manifest> {
-    let mut payload = Vec::new();
-    // A damaged one has been removed by the store: a miss.
-    room.store.get(Entry::result(key), &mut payload).ok().flatten()?;
-    Manifest::parse(&payload)
-}
-
 fn cpu_us(cost: &Cost) -> Option<u64> {
     cost.user_us.zip(cost.sys_us).map(|(user, sys)| user + sys)
 }
 
 /// CPU time of this process without its children, µs.
-fn own_cpu_us() -> Option<u64> {
+pub(crate) fn own_cpu_us() -> Option<u64> {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     u64::try_from(spent.tv_sec * 1_000_000 + spent.tv_nsec / 1000).ok()
 }

@@ -19,7 +19,7 @@ use spolia_core::{Digest, result::Log, result::Stream};
 use spolia_engine::compile::Program;
 use spolia_store::StatKey;
 
-use crate::direct::Raw;
+use crate::sets::Raw;
 use crate::{Env, Room};
 
 /// What a program is.

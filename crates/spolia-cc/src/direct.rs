@@ -13,39 +13,19 @@
 //! path  = as `Site::write` writes it
 //! ```
 //!
-//! Bounded by [`SETS_MAX`]: the oldest set goes. What does not parse is no manifest, and so a miss.
+//! [`crate::sets`] reads, looks through and bounds it.
 
-use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
-use spolia_core::{Cost, Digest, DigestFunction};
-use spolia_store::{StatKey, refs};
+use spolia_core::Digest;
+use spolia_store::StatKey;
 
 use crate::outcome::Miss;
+use crate::sets::{Kept, Raw, Sets};
 use crate::{Env, Room};
 
-/// The most sets of one manifest.
-pub const SETS_MAX: usize = 12;
-/// The longest body that is read, bytes.
-pub const BODY_BYTES_MAX: usize = 32 << 20;
 const HEADER: &[u8] = b"spolia cc 1\n";
-
-/// Bytes that postcard copies in one piece.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Raw(pub Vec<u8>);
-
-impl Serialize for Raw {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&[u8]>::deserialize(deserializer).map(|raw| Self(raw.to_vec()))
-    }
-}
 
 /// One thing that a compile depended on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,54 +42,8 @@ pub enum Fact {
     Variable(Raw, Option<Raw>),
 }
 
-/// One output that is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptOutput {
-    /// Which output of the call this is; its path is the call's.
-    pub name: String,
-    /// Its content's blob, by BLAKE3; unused where it is `inline`.
-    pub digest: [u8; 32],
-    /// Its length, bytes.
-    pub size: u64,
-    /// Whether it may be executed.
-    pub executable: bool,
-    /// Its content where that is short.
-    pub inline: Option<Raw>,
-}
-
-impl KeptOutput {
-    /// The blob with its content; `None` where it needs none.
-    pub fn blob(&self) -> Option<Digest> {
-        self.inline.is_none().then(|| Digest::new(DigestFunction::Blake3, self.digest))
-    }
-}
-
-/// What one compile gave.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Its files.
-    pub outputs: Vec<KeptOutput>,
-    /// What it printed, as an encoded [`spolia_core::result::Log`], written without the root's path.
-    pub log: Raw,
-    /// What it cost.
-    pub cost: Cost,
-}
-
-/// The facts of one compile and what it gave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Set {
-    /// The folder that the outputs embed: it holds nowhere else.
-    bound: Option<Raw>,
-    facts: Vec<u32>,
-    kept: Kept,
-}
-
-/// All sets of one fast key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    facts: Vec<Fact>,
-    sets: Vec<Set>,
-}
+/// All sets of one fast key. A set may be bound to the folder that its outputs embed: it holds nowhere else.
+pub type Manifest = Sets<Fact, Option<Raw>>;
 
 /// What a compile depended on, before it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,96 +54,32 @@ pub struct Seen {
     pub bound: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unknown,
-    Holds,
-    Fails,
-}
-
 impl Manifest {
     /// From a result's payload; `None` where it is no manifest of this version.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let (_, body) = refs::open(payload)?;
-        let body = body.strip_prefix(HEADER).filter(|body| body.len() <= BODY_BYTES_MAX)?;
-        let manifest: Self = postcard::from_bytes(body).ok()?;
-        let count = manifest.facts.len();
-        let sound = |set: &Set| set.facts.iter().all(|fact| (*fact as usize) < count);
-        manifest.sets.iter().all(sound).then_some(manifest)
+        Self::open(HEADER, payload)
     }
 
     /// As a result's payload.
     pub fn payload(&self) -> Vec<u8> {
-        let outputs = self.sets.iter().flat_map(|set| &set.kept.outputs);
-        let mut blobs: Vec<Digest> = outputs.filter_map(KeptOutput::blob).collect();
-        blobs.sort_unstable();
-        blobs.dedup();
-        let body = postcard::to_extend(self, HEADER.to_vec()).unwrap_or_default();
-        refs::seal(&blobs, &body)
+        self.seal(HEADER)
     }
 
     /// What the newest set gave of which every fact holds now, or why there is none: what is wrong with the
     /// newest set.
     pub fn find(&self, room: &Room, env: &Env) -> Result<&Kept, Miss> {
-        let mut states = vec![State::Unknown; self.facts.len()];
-        let mut first = None;
         let here = bound_of(room);
-        for set in self.sets.iter().rev() {
-            let fails = match &set.bound {
-                Some(bound) if *bound != here => {
-                    Some(Miss::OtherFolder(spolia_core::codec::escape(&bound.0)))
-                }
-                _ => set.facts.iter().find_map(|number| {
-                    let number = *number as usize;
-                    match states[number] {
-                        State::Holds => return None,
-                        State::Fails => return Some(Miss::NeverSeen),
-                        State::Unknown => {}
-                    }
-                    let miss = self.facts[number].fails(room, env);
-                    states[number] = if miss.is_some() { State::Fails } else { State::Holds };
-                    miss
-                }),
-            };
-            match fails {
-                None => return Ok(&set.kept),
-                Some(miss) => {
-                    first.get_or_insert(miss);
-                }
-            }
-        }
-        Err(first.unwrap_or(Miss::NeverSeen))
+        let elsewhere = |bound: &Option<Raw>| {
+            let other = bound.as_ref().filter(|bound| **bound != here)?;
+            Some(Miss::OtherFolder(spolia_core::codec::escape(&other.0)))
+        };
+        self.newest_that_holds(elsewhere, |fact| fact.fails(room, env))
     }
 
     /// Adds what a compile gave as the newest set. One with the same facts is replaced.
     pub fn add(&mut self, seen: Seen, kept: Kept, room: &Room) {
         let bound = seen.bound.then(|| bound_of(room));
-        let mut sets: Vec<(Option<Raw>, Vec<Fact>, Kept)> = Vec::new();
-        for set in std::mem::take(&mut self.sets) {
-            let facts = set.facts.iter().map(|fact| self.facts[*fact as usize].clone()).collect();
-            sets.push((set.bound, facts, set.kept));
-        }
-        sets.retain(|(known, facts, _)| *known != bound || *facts != seen.facts);
-        sets.push((bound, seen.facts, kept));
-        let first = sets.len().saturating_sub(SETS_MAX);
-        self.facts.clear();
-        let mut numbers: HashMap<Fact, u32> = HashMap::new();
-        for (bound, facts, kept) in sets.into_iter().skip(first) {
-            let number = |fact: Fact| {
-                let next = self.facts.len() as u32;
-                *numbers.entry(fact).or_insert_with_key(|fact| {
-                    self.facts.push(fact.clone());
-                    next
-                })
-            };
-            let facts = facts.into_iter().map(number).collect();
-            self.sets.push(Set { bound, facts, kept });
-        }
-    }
-
-    /// How many sets there are.
-    pub fn sets(&self) -> usize {
-        self.sets.len()
+        self.add_newest(bound, seen.facts, kept);
     }
 }
 
@@ -284,6 +154,7 @@ pub fn listing(room: &Room, folder: &std::path::Path) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::Site;
+    use crate::sets::SETS_MAX;
     use std::path::Path;
 
     fn room(folder: &Path) -> Room {

@@ -20,6 +20,7 @@ pub mod outcome;
 pub mod replay;
 pub mod room;
 pub mod rustc;
+pub mod sets;
 pub mod setup;
 pub mod site;
 pub mod summary;

@@ -10,7 +10,7 @@ use spolia_core::Digest;
 use spolia_store::{Entry, Store, StoreError};
 
 use crate::Room;
-use crate::direct::{KeptOutput, Raw};
+use crate::sets::{KeptOutput, Raw};
 
 /// Content up to this size lies in the manifest itself, bytes.
 const INLINE_BYTES_MAX: usize = 1024;

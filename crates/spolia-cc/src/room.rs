@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use spolia_core::Digest;
-use spolia_store::{LocalOptions, LocalStore, StatKey, StatMemo, StoreError};
+use spolia_core::{ActionKey, Digest};
+use spolia_store::{Entry, LocalOptions, LocalStore, StatKey, StatMemo, Store, StoreError};
 
 use crate::Site;
 
@@ -40,6 +40,13 @@ impl Room {
     pub fn memo_vouches(&self, file: &std::fs::File, digest: &Digest) -> bool {
         let stat = rustix::fs::fstat(file);
         stat.is_ok_and(|stat| self.memo.lookup(&StatKey::of(&stat)).as_ref() == Some(digest))
+    }
+
+    /// What is kept at a fast key; a damaged one has been removed by the store: a miss.
+    pub fn payload(&self, key: ActionKey) -> Option<Vec<u8>> {
+        let mut payload = Vec::new();
+        self.store.get(Entry::result(key), &mut payload).ok().flatten()?;
+        Some(payload)
     }
 
     /// A folder for files that are not entries: `cc/NAME` in the store.

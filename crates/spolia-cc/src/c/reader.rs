@@ -21,9 +21,10 @@ use spolia_engine::observe;
 use super::marks;
 use crate::Room;
 use crate::call::{Call, NotKept, Ran};
-use crate::direct::{Fact, Raw, Seen, listing};
+use crate::direct::{Fact, Seen, listing};
 use crate::outcome::NotCacheable;
 use crate::replay::Place;
+use crate::sets::Raw;
 
 /// Folders whose files are of the running system.
 const SYSTEM: &[&str] = &["/proc/", "/sys/", "/dev/"];

@@ -9,24 +9,19 @@
 //! path  = as `Folders::write` writes it
 //! ```
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use spolia_core::Digest;
-use spolia_store::refs;
 
 use super::folders::Folders;
-use crate::direct::{Kept, KeptOutput, Raw, listing};
+use crate::direct::listing;
 use crate::outcome::Miss;
+use crate::sets::{Kept, Raw, Sets};
 use crate::{Env, Room, detect};
 
-/// The most sets of one manifest.
-pub const SETS_MAX: usize = 12;
-/// The longest body that is read, bytes.
-const BODY_BYTES_MAX: usize = 32 << 20;
 const HEADER: &[u8] = b"spolia rustc 1\n";
 
 /// One thing that a unit depended on.
@@ -52,19 +47,8 @@ pub enum Fact {
     Listing(Raw, [u8; 32]),
 }
 
-/// The facts of one run and what it gave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Set {
-    facts: Vec<u32>,
-    kept: Kept,
-}
-
-/// All sets of one fast key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    facts: Vec<Fact>,
-    sets: Vec<Set>,
-}
+/// All sets of one fast key; what a set is bound to is among its facts.
+pub type Manifest = Sets<Fact, ()>;
 
 /// Where facts are looked at.
 #[derive(Clone, Copy)]
@@ -79,32 +63,15 @@ pub struct Here<'h> {
     pub options: &'h [(String, Vec<u8>)],
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unknown,
-    Holds,
-    Fails,
-}
-
 impl Manifest {
     /// From a result's payload; `None` where it is no manifest of this version.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let (_, body) = refs::open(payload)?;
-        let body = body.strip_prefix(HEADER).filter(|body| body.len() <= BODY_BYTES_MAX)?;
-        let manifest: Self = postcard::from_bytes(body).ok()?;
-        let count = manifest.facts.len();
-        let sound = |set: &Set| set.facts.iter().all(|fact| (*fact as usize) < count);
-        manifest.sets.iter().all(sound).then_some(manifest)
+        Self::open(HEADER, payload)
     }
 
     /// As a result's payload.
     pub fn payload(&self) -> Vec<u8> {
-        let outputs = self.sets.iter().flat_map(|set| &set.kept.outputs);
-        let mut blobs: Vec<Digest> = outputs.filter_map(KeptOutput::blob).collect();
-        blobs.sort_unstable();
-        blobs.dedup();
-        let body = postcard::to_extend(self, HEADER.to_vec()).unwrap_or_default();
-        refs::seal(&blobs, &body)
+        self.seal(HEADER)
     }
 
     /// What the newest set gave of which every fact holds now, or what is wrong with the newest set.
@@ -112,60 +79,14 @@ impl Manifest {
     /// # Errors
     /// Why there is none.
     pub fn find(&self, here: Here<'_>) -> Result<&Kept, Miss> {
-        let mut states = vec![State::Unknown; self.facts.len()];
-        let mut first = None;
-        for set in self.sets.iter().rev() {
-            let fails = set.facts.iter().find_map(|number| {
-                let number = *number as usize;
-                match states[number] {
-                    State::Holds => return None,
-                    State::Fails => return Some(Miss::NeverSeen),
-                    State::Unknown => {}
-                }
-                let miss = self.facts[number].fails(here);
-                states[number] = if miss.is_some() { State::Fails } else { State::Holds };
-                miss
-            });
-            match fails {
-                None => return Ok(&set.kept),
-                Some(miss) => {
-                    first.get_or_insert(miss);
-                }
-            }
-        }
-        Err(first.unwrap_or(Miss::NeverSeen))
+        self.newest_that_holds(|()| None, |fact| fact.fails(here))
     }
 
     /// Adds what a run gave as the newest set. One with the same facts is replaced.
     pub fn add(&mut self, mut facts: Vec<Fact>, kept: Kept) {
         // What costs nothing to look at comes first, so that a set that does not hold is left early.
         facts.sort_by_key(Fact::cost);
-        let mut sets: Vec<(Vec<Fact>, Kept)> = Vec::new();
-        for set in std::mem::take(&mut self.sets) {
-            let facts = set.facts.iter().map(|fact| self.facts[*fact as usize].clone()).collect();
-            sets.push((facts, set.kept));
-        }
-        sets.retain(|(known, _)| *known != facts);
-        sets.push((facts, kept));
-        let first = sets.len().saturating_sub(SETS_MAX);
-        self.facts.clear();
-        let mut numbers: HashMap<Fact, u32> = HashMap::new();
-        for (facts, kept) in sets.into_iter().skip(first) {
-            let number = |fact: Fact| {
-                let next = self.facts.len() as u32;
-                *numbers.entry(fact).or_insert_with_key(|fact| {
-                    self.facts.push(fact.clone());
-                    next
-                })
-            };
-            let facts = facts.into_iter().map(number).collect();
-            self.sets.push(Set { facts, kept });
-        }
-    }
-
-    /// How many sets there are.
-    pub fn sets(&self) -> usize {
-        self.sets.len()
+        self.add_newest((), facts, kept);
     }
 }
 
@@ -329,6 +250,7 @@ pub fn digest_of(room: &Room, path: &Path) -> Option<Digest> {
 mod tests {
     use super::*;
     use crate::Site;
+    use crate::sets::SETS_MAX;
 
     struct Place {
         _temp: tempfile::TempDir,

@@ -20,8 +20,9 @@ use spolia_engine::observe::Seen;
 use super::facts::{self, Fact, Here};
 use super::folders::clean;
 use crate::call::NotKept;
-use crate::direct::{Raw, listing};
+use crate::direct::listing;
 use crate::outcome::NotCacheable;
+use crate::sets::Raw;
 
 /// Read by the loader and by libc whatever the program; what they lead to is read as well.
 const SYSTEM: &[&str] = &["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime"];

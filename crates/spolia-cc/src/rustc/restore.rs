@@ -18,8 +18,8 @@ use spolia_core::{Digest, DigestFunction};
 use spolia_store::{Entry, StatKey, Store};
 
 use crate::Room;
-use crate::direct::KeptOutput;
 use crate::replay::{self, ReplayError};
+use crate::sets::KeptOutput;
 
 /// How an output gets to its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use super::reads::Allowed;
 use super::restore::{self, How};
 use super::walk::{self, Outputs, Task, Walk};
 use crate::call::{End, Options};
-use crate::direct::KeptOutput;
 use crate::outcome::Outcome;
 use crate::replay::{self, ReplayError};
+use crate::sets::KeptOutput;
 use crate::tally::Record;
 use crate::{Call, Room};
 

@@ -11,7 +11,7 @@ use spolia_core::result::{Log, Stream};
 use spolia_core::{ActionKey, Cost};
 use spolia_engine::compile::Program;
 use spolia_engine::observe::{self, Observed, Seen};
-use spolia_store::{Entry, Store};
+use spolia_store::Entry;
 
 use super::args::{self, Args, CrateType, Refused};
 use super::facts::{Fact, Here, Manifest};
@@ -20,9 +20,9 @@ use super::reads::{self, Allowed};
 use super::restore::{self, How};
 use super::{embeds, script};
 use crate::call::{End, NotKept, Options, chain};
-use crate::direct::{Kept, KeptOutput, Raw};
 use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, ReplayError};
+use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
 use crate::{Call, Room, Site, claim};
 
@@ -339,7 +339,7 @@ impl Walk<'_> {
     pub(super) fn note(&mut self, room: &Room, outcome: &Outcome) {
         self.record.tell(outcome);
         self.record.at_us = self.options.now_us;
-        self.record.own_cpu_us = own_cpu_us();
+        self.record.own_cpu_us = crate::call::own_cpu_us();
         tally::append(&room.store, &self.record);
     }
 
@@ -376,7 +376,8 @@ impl Walk<'_> {
         if self.options.force {
             return Err(Miss::Forced);
         }
-        let manifest = read_manifest(room, task.key).ok_or(Miss::NeverSeen)?;
+        let manifest =
+            room.payload(task.key).and_then(|payload| Manifest::parse(&payload)).ok_or(Miss::NeverSeen)?;
         let kept = manifest.find(self.here(room, task))?;
         if self.options.verify && room.store.is_writable() {
             self.expected = Some(kept.clone());
@@ -554,7 +555,8 @@ impl Walk<'_> {
         }
         let kept = Kept { outputs, log: Raw(packed.as_bytes().to_vec()), cost };
         // Read again: another call may have added a set since.
-        let mut manifest = read_manifest(room, task.key).unwrap_or_default();
+        let mut manifest =
+            room.payload(task.key).and_then(|payload| Manifest::parse(&payload)).unwrap_or_default();
         manifest.add(facts, kept);
         room.store
             .put_bytes(Entry::result(task.key), &manifest.payload())
@@ -623,17 +625,4 @@ impl Task {
             }
         }
     }
-}
-
-fn read_manifest(room: &Room, key: ActionKey) -> Option<Manifest> {
-    let mut payload = Vec::new();
-    // A damaged one has been removed by the store: a miss.
-    room.store.get(Entry::result(key), &mut payload).ok().flatten()?;
-    Manifest::parse(&payload)
-}
-
-/// CPU time of this process without its children, µs.
-fn own_cpu_us() -> Option<u64> {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    u64::try_from(spent.tv_sec * 1_000_000 + spent.tv_nsec / 1000).ok()
 }
