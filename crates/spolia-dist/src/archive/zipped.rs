@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use spolia_core::Digest;
+use spolia_core::calendar::civil;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use super::Options;
 use super::source::{Source, check_machine};
-use crate::facts::{FIXED_EPOCH, civil};
+use crate::facts::FIXED_EPOCH;
 use crate::plan::{Kind, Member};
 
 /// The longest name a zip can hold, bytes.
