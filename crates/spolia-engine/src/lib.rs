@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod check;
 pub mod compile;
 pub mod executor;
+mod filter;
 pub mod host;
 pub mod jobserver;
 pub mod measure;
