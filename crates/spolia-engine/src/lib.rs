@@ -19,6 +19,7 @@ pub mod process;
 pub mod query;
 pub mod sandbox;
 pub mod sandboxed;
+pub mod stranger;
 pub mod tools;
 
 pub use cancel::Cancel;
