@@ -94,9 +94,7 @@ fn host_platform() -> Done<String> {
 }
 
 fn binary() -> Done<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let path = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
-    Ok(path.join("release/spolia"))
+    run::target().map(|target| target.join("release/spolia"))
 }
 
 /// The files that git knows, and whatever else lies there but build output.

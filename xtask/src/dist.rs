@@ -90,22 +90,13 @@ pub(crate) fn proofs() -> Done {
 
 /// The folder with the judges' programs; installed once and kept below `target`.
 fn judges() -> Done<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
-    let venv = target.join("judges");
-    let list = venv.join("installed");
-    if std::fs::read_to_string(&list).is_ok_and(|known| known != JUDGES.join("\n")) || !list.exists() {
-        packages::python_venv(&venv)?;
-        let mut pip = Command::new(venv.join("bin/pip"));
-        run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(JUDGES))?;
-        std::fs::write(&list, JUDGES.join("\n")).map_err(|error| error.to_string())?;
-    }
-    let mut magic = Command::new(venv.join("bin/python"));
+    let judges = packages::python("judges", JUDGES)?;
+    let mut magic = Command::new(judges.join("python"));
     if run::output(magic.args(["-c", "import magic"])).is_err() {
         // diffoscope asks a library of the system what kind of file it has.
         packages::install(&["libmagic1"])?;
     }
-    Ok(venv.join("bin"))
+    Ok(judges)
 }
 
 fn prove(folder: &Path, judges: &Path) -> Done {
@@ -154,9 +145,7 @@ fn prove(folder: &Path, judges: &Path) -> Done {
 }
 
 fn binary() -> Done<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
-    Ok(target.join("debug/spolia"))
+    run::target().map(|target| target.join("debug/spolia"))
 }
 
 /// A checkout of its own with a home and a store of its own, and the release in it.

@@ -43,9 +43,7 @@ const COMMANDS: &[&[&str]] = &[
 pub(crate) fn run(args: &[String]) -> Done {
     let check = args.iter().any(|arg| arg == "--check");
     run::cargo(&["build", "--quiet", "--package", "spolia"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
-    let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
-    let spolia = target.join("debug/spolia");
+    let spolia = run::target()?.join("debug/spolia");
     let folder = run::root()?.join("docs/reference");
     page(&folder.join("cli.md"), &cli(&spolia)?, check)?;
     page(&folder.join("manifest.md"), &manifest(&spolia)?, check)

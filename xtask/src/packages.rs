@@ -1,6 +1,6 @@
 //! Installing what a task needs from the system's package manager: says what, and does it only as root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::run::{self, Done};
@@ -55,11 +55,26 @@ pub(crate) fn install(packages: &[&str]) -> Done {
     Ok(())
 }
 
-/// Makes a Python virtual environment at `folder`, anew.
+/// The folder with the programs of a Python virtual environment at `target/NAME` that has `packages`, from PyPI. It is made
+/// once; another list makes it anew.
 ///
 /// # Errors
-/// Python or its `ensurepip`, which Debian ships apart, is not there and could not be installed.
-pub(crate) fn python_venv(folder: &Path) -> Done {
+/// Python or a package is not there and could not be installed.
+pub(crate) fn python(name: &str, packages: &[&str]) -> Done<PathBuf> {
+    let venv = run::target()?.join(name);
+    let list = venv.join("installed");
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&list).unwrap_or_default() != wanted {
+        python_venv(&venv)?;
+        let mut pip = Command::new(venv.join("bin/pip"));
+        run::checked(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
+        std::fs::write(&list, wanted).map_err(|error| format!("{}: {error}", list.display()))?;
+    }
+    Ok(venv.join("bin"))
+}
+
+/// Makes one at `folder`, anew; `ensurepip`, which Debian ships apart, is installed where it is missing.
+fn python_venv(folder: &Path) -> Done {
     let asks = ["-c", "import ensurepip, venv"];
     let whole = Command::new("python3").args(asks).stderr(Stdio::null()).status();
     if !whole.is_ok_and(|status| status.success()) {

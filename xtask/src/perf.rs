@@ -1,6 +1,5 @@
 //! Tasks about measuring: the statistics beside scipy.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -16,13 +15,7 @@ const TOLERANCE: f64 = 1e-6;
 pub(crate) fn reference() -> Done {
     let root = run::root()?;
     let tests = root.join("crates/spolia-perf/tests");
-    let venv = root.join("target/perf-reference");
-    let python = venv.join("bin/python");
-    if !has_scipy(&python) {
-        packages::python_venv(&venv)?;
-        run::checked(Command::new(&python).args(["-m", "pip", "install", "--quiet", "scipy"]))?;
-    }
-    let mut script = Command::new(&python);
+    let mut script = Command::new(packages::python("perf-reference", &["scipy"])?.join("python"));
     script.arg(tests.join("reference.py")).arg(tests.join("data/aa-runs.json"));
     let now: Value = parse(&run::output(&mut script)?)?;
     let path = tests.join("data/scipy.json");
@@ -31,10 +24,6 @@ pub(crate) fn reference() -> Done {
     same(&known, &now, "", &mut numbers)?;
     println!("{numbers} reference values are what scipy says");
     Ok(())
-}
-
-fn has_scipy(python: &Path) -> bool {
-    python.is_file() && run::output(Command::new(python).args(["-c", "import scipy"])).is_ok()
 }
 
 fn parse(text: &str) -> Done<Value> {

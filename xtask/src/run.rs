@@ -15,6 +15,12 @@ pub(crate) fn root() -> Done<PathBuf> {
     folder.parent().map(Path::to_owned).ok_or_else(|| "xtask lies nowhere".to_owned())
 }
 
+/// Where cargo builds.
+pub(crate) fn target() -> Done<PathBuf> {
+    let own = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    own.map_or_else(|| root().map(|root| root.join("target")), Ok)
+}
+
 /// Says and runs a command in the project's folder.
 pub(crate) fn program<S: AsRef<OsStr>>(name: &str, args: &[S]) -> Done {
     let mut command = Command::new(name);

@@ -171,14 +171,9 @@ fn read_memo(path: &Path) -> Option<Memo> {
 
 fn write_memo(room: &Room, path: &Path, memo: &Memo) {
     let Ok(body) = postcard::to_allocvec(memo) else { return };
-    let temp = room.scratch();
     let mut file = Digest::blake3(&body).as_bytes().to_vec();
     file.extend_from_slice(&body);
-    // A memo that cannot be written costs time.
-    let made = path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok());
-    if made && std::fs::write(&temp, &file).is_ok() && std::fs::rename(&temp, path).is_err() {
-        let _unremoved = std::fs::remove_file(&temp);
-    }
+    room.write_memo(path, &file);
 }
 
 impl Memo {

@@ -54,6 +54,16 @@ impl Room {
         self.store.base().join("cc").join(name)
     }
 
+    /// Puts `content` at `path`, which is in the store, whole and at once. A memo that cannot be written costs time.
+    pub(crate) fn write_memo(&self, path: &Path, content: &[u8]) {
+        let temp = self.scratch();
+        let made =
+            path.parent().is_some_and(|folder| folder.is_dir() || std::fs::create_dir_all(folder).is_ok());
+        if made && std::fs::write(&temp, content).is_ok() && std::fs::rename(&temp, path).is_err() {
+            let _unremoved = std::fs::remove_file(&temp);
+        }
+    }
+
     /// A name for a file that only this call uses; swept by collections if it stays.
     pub fn scratch(&self) -> PathBuf {
         self.store.scratch()

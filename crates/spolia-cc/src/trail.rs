@@ -57,13 +57,8 @@ impl Trail {
 
     /// Keeps it for the next miss.
     pub(crate) fn write(&self, room: &Room) {
-        let (path, temp) = (self.path(room), room.scratch());
         let Ok(text) = serde_json::to_vec(self) else { return };
-        let made =
-            path.parent().is_some_and(|folder| folder.is_dir() || std::fs::create_dir_all(folder).is_ok());
-        if made && std::fs::write(&temp, text).is_ok() && std::fs::rename(&temp, &path).is_err() {
-            let _unremoved = std::fs::remove_file(&temp);
-        }
+        room.write_memo(&self.path(room), &text);
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`ActionKey`] is the digest of exactly that; its [`ActionResult`] names what came out.
 
 pub mod action;
+pub mod calendar;
 pub mod codec;
 pub mod conf;
 pub mod diagnostic;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 use spolia_core::RelPath;
+use spolia_core::calendar::civil;
 use spolia_engine::process::{Limits, run};
 use spolia_engine::{Cancel, End};
 
@@ -200,7 +201,7 @@ impl Facts {
     pub fn date(&self) -> String {
         match (&self.commit_date, self.epoch_from) {
             (Some(date), EpochFrom::Commit) => date.clone(),
-            _ => utc(self.epoch).0,
+            _ => civil(self.epoch).date(),
         }
     }
 
@@ -208,74 +209,12 @@ impl Facts {
     pub fn time(&self) -> String {
         match (&self.commit_time, self.epoch_from) {
             (Some(time), EpochFrom::Commit) => time.clone(),
-            _ => utc(self.epoch).1,
+            _ => civil(self.epoch).time(),
         }
     }
 
     /// The time that is written as RFC 3339 in UTC.
     pub fn rfc3339(&self) -> String {
-        let (date, time) = utc(self.epoch);
-        format!("{date}T{time}Z")
-    }
-}
-
-/// Day and time of day in UTC, from seconds since 1970.
-///
-/// Source: H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
-pub fn utc(epoch: u64) -> (String, String) {
-    let Civil { year, month, day, hour, minute, second } = civil(epoch);
-    (format!("{year:04}-{month:02}-{day:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
-}
-
-/// A time in the Gregorian calendar, UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Civil {
-    /// The year.
-    pub year: u64,
-    /// From 1.
-    pub month: u64,
-    /// From 1.
-    pub day: u64,
-    /// From 0.
-    pub hour: u64,
-    /// From 0.
-    pub minute: u64,
-    /// From 0.
-    pub second: u64,
-}
-
-/// Seconds since 1970 in the calendar; see [`utc`].
-pub fn civil(epoch: u64) -> Civil {
-    // Far beyond the year 200,000,000: the algorithm's sums still fit.
-    let epoch = epoch.min(1 << 52);
-    let (days, seconds) = (epoch / 86_400, epoch % 86_400);
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    Civil { year, month, day, hour: seconds / 3600, minute: seconds / 60 % 60, second: seconds % 60 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_calendar_is_right() {
-        for (epoch, date, time) in [
-            (0, "1970-01-01", "00:00:00"),
-            (FIXED_EPOCH, "1980-01-01", "00:00:00"),
-            (951_782_399, "2000-02-28", "23:59:59"),
-            (951_782_400, "2000-02-29", "00:00:00"),
-            (4_107_542_400, "2100-03-01", "00:00:00"),
-            (1_700_000_000, "2023-11-14", "22:13:20"),
-        ] {
-            assert_eq!(utc(epoch), (date.to_owned(), time.to_owned()));
-        }
-        assert!(utc(u64::MAX).0.len() > 4);
+        civil(self.epoch).rfc3339()
     }
 }

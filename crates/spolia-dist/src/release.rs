@@ -33,7 +33,7 @@ use crate::sbom::Bill;
 use crate::sources::{self, Item};
 
 /// Changes when the same plan gives other bytes.
-const FORM: u64 = 3;
+const FORM: u64 = 4;
 /// How the folder that files are put together in begins its name.
 const STAGE: &str = ".spolia-dist-";
 

@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod check;
 pub mod compile;
 pub mod executor;
+mod filter;
 pub mod host;
 pub mod jobserver;
 pub mod measure;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod query;
 pub mod sandbox;
 pub mod sandboxed;
+pub mod stranger;
 pub mod tools;
 
 pub use cancel::Cancel;

@@ -219,30 +219,11 @@ impl KeyLock {
     /// # Errors
     /// [`StoreError::Io`] where the file cannot be made or the file system has no locks.
     pub fn acquire(path: &Path, wait: &mut dyn FnMut(Waiting) -> bool) -> Result<Option<Self>, StoreError> {
-        let mut patience = Patience::new();
-        for _ in 0..REOPENS_MAX {
-            let file = open(path)?;
-            loop {
-                match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => break,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::WOULDBLOCK) => {
-                        if !patience.wait(wait, &|| holder(&file)) {
-                            return Ok(None);
-                        }
-                    }
-                    Err(errno) => return Err(io("lock", path, errno)),
-                }
-            }
-            if names(path, &file) {
-                // For messages only.
-                let _unwritten = file
-                    .set_len(0)
-                    .and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
-                return Ok(Some(Self { path: path.to_owned(), _file: file }));
-            }
-        }
-        Err(io("lock", path, Errno::AGAIN))
+        let Some(file) = take(path, FlockOperation::NonBlockingLockExclusive, wait)? else { return Ok(None) };
+        // For messages only.
+        let _unwritten =
+            file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+        Ok(Some(Self { path: path.to_owned(), _file: file }))
     }
 }
 
@@ -251,6 +232,34 @@ impl Drop for KeyLock {
         // While it is still held: nobody else can be using the name. What stays is collected later.
         let _unremoved = rustix::fs::unlink(&self.path);
     }
+}
+
+/// The file `path` with a lock on it and still of that name; `None` once `wait` answers `false`.
+pub(crate) fn take(
+    path: &Path,
+    operation: FlockOperation,
+    wait: &mut dyn FnMut(Waiting) -> bool,
+) -> Result<Option<File>, StoreError> {
+    let mut patience = Patience::new();
+    for _ in 0..REOPENS_MAX {
+        let file = open(path)?;
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    if !patience.wait(wait, &|| holder(&file)) {
+                        return Ok(None);
+                    }
+                }
+                Err(errno) => return Err(io("lock", path, errno)),
+            }
+        }
+        if names(path, &file) {
+            return Ok(Some(file));
+        }
+    }
+    Err(io("lock", path, Errno::AGAIN))
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {

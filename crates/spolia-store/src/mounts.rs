@@ -10,19 +10,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
 
-use crate::local::{LocalStore, io, names};
-use crate::lock::{KeyLock, Waiting};
+use crate::local::{LocalStore, names};
+use crate::lock::{KeyLock, Waiting, take};
 use crate::store::StoreError;
-
-/// Between two tries for a lock.
-const PAUSE: Duration = Duration::from_millis(20);
-/// How often a lock file that vanishes is opened again.
-const REOPENS_MAX: usize = 1000;
 
 /// One mount's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,31 +52,8 @@ fn beside(folder: &Path, ending: &str) -> PathBuf {
 /// # Errors
 /// The lock cannot be made.
 pub fn share(folder: &Path, wait: &mut dyn FnMut(Waiting) -> bool) -> Result<Option<SharedUse>, StoreError> {
-    let path = lock_path(folder);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut waited = Duration::ZERO;
-    for _ in 0..REOPENS_MAX {
-        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o666))
-            .map(File::from)
-            .map_err(|error| io("create", &path, error))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {}
-            Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) => {
-                if !wait(Waiting { waited, holder: None }) {
-                    return Ok(None);
-                }
-                std::thread::sleep(PAUSE);
-                waited += PAUSE;
-                continue;
-            }
-            Err(error) => return Err(io("lock", &path, error)),
-        }
-        if crate::lock::names(&path, &file) {
-            return Ok(Some(SharedUse { _file: file }));
-        }
-    }
-    Err(io("lock", &path, Errno::AGAIN))
+    let file = take(&lock_path(folder), FlockOperation::NonBlockingLockShared, wait)?;
+    Ok(file.map(|file| SharedUse { _file: file }))
 }
 
 /// Writes down that the mount in `folder` is used now. That it cannot be costs it an early end.

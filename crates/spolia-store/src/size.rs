@@ -68,7 +68,7 @@ fn parse(text: &str) -> Option<StoreSize> {
 pub(crate) fn begin(store: &LocalStore) {
     let made = rustix::fs::stat(store.base()).map(|stat| (stat.st_mtime, stat.st_mtime_nsec));
     let Ok((made_s, made_ns)) = made else { return };
-    let made_us = u64::try_from(made_s).unwrap_or(0) * 1_000_000 + u64::try_from(made_ns).unwrap_or(0) / 1000;
+    let made_us = u64::try_from(made_s).unwrap_or(0) * 1_000_000 + made_ns / 1000;
     let new = std::fs::OpenOptions::new().write(true).create_new(true).open(store.base().join("size"));
     let text = format!("{HEADER}counted 0 {made_us}\n");
     // A line that is cut short is no line: then the size is unknown.

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use spolia_engine::observe::Seen;
+use spolia_engine::observe::{self, Seen};
 
 use super::facts::{self, Fact, Here};
 use super::folders::clean;
@@ -274,31 +274,16 @@ impl Work<'_> {
             || ["git", "sh", "dash", "bash"].contains(&name)
     }
 
+    /// The folders that a variable lists.
+    fn folders_of(&self, variable: &str) -> Vec<PathBuf> {
+        let folder = |folder: &[u8]| PathBuf::from(OsStr::from_bytes(folder));
+        let listed = self.here.env.get(variable);
+        listed.map_or_else(Vec::new, |list| list.as_bytes().split(|byte| *byte == b':').map(folder).collect())
+    }
+
     fn missing(&mut self, seen: &Seen) {
-        let libraries: Vec<PathBuf> = self
-            .here
-            .env
-            .get("LD_LIBRARY_PATH")
-            .map(|value| {
-                value
-                    .as_bytes()
-                    .split(|byte| *byte == b':')
-                    .map(|folder| PathBuf::from(OsStr::from_bytes(folder)))
-                    .collect()
-            })
-            .unwrap_or_default();
-        let search: Vec<PathBuf> = self
-            .here
-            .env
-            .get("PATH")
-            .map(|value| {
-                value
-                    .as_bytes()
-                    .split(|byte| *byte == b':')
-                    .map(|folder| PathBuf::from(OsStr::from_bytes(folder)))
-                    .collect()
-            })
-            .unwrap_or_default();
+        let libraries = self.folders_of("LD_LIBRARY_PATH");
+        let search = self.folders_of("PATH");
         let here_search = self.here.env.get("PATH").unwrap_or_default();
         for path in &seen.missing {
             let path = clean(path);
@@ -334,7 +319,7 @@ impl Work<'_> {
                 && !self.written.contains(program)
                 && self.allowed.spolia.as_ref() != Some(program)
         });
-        let walks = silent || self.loaded(seen).iter().any(|path| may_read_all_variables(path));
+        let walks = silent || self.loaded(seen).iter().any(|path| observe::may_read_all_variables(path));
         let mut names: BTreeSet<Vec<u8>> =
             seen.variables.iter().map(|name| name.as_bytes().to_vec()).collect();
         if walks {
@@ -382,14 +367,6 @@ impl Work<'_> {
             })
             .collect()
     }
-}
-
-/// Whether a program may walk over its whole environment without asking for a name: it mentions the table of variables.
-/// True also for what cannot be read.
-pub(super) fn may_read_all_variables(program: &Path) -> bool {
-    let Ok(content) = std::fs::read(program) else { return true };
-    let mentions = |name: &[u8]| memchr::memmem::find(&content, name).is_some();
-    !content.starts_with(b"\x7fELF") || mentions(b"\0environ\0") || mentions(b"\0__environ\0")
 }
 
 fn is_file(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! `bytes → blocks of one size → compressed in any number of threads → written in order`. The bytes that come out
 //! depend on the size of a block and never on the number of threads. Memory: two blocks and their output for each
-//! thread.
+//! thread, and what a compressor keeps.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -41,8 +41,43 @@ impl Done {
     }
 }
 
-type Answer = io::Result<Done>;
+/// What becomes of a block.
+pub(super) type Answer = io::Result<Done>;
 type Task = (Job, SyncSender<Answer>);
+/// Makes a compressor; each worker has its own.
+pub(super) type MakeWorker<'m> = &'m (dyn Fn() -> io::Result<Box<dyn Worker>> + Sync);
+
+/// Workers that wait for blocks.
+pub(super) struct Pool {
+    tasks: Sender<Task>,
+}
+
+impl Pool {
+    /// Hands `job` to whoever is free next.
+    pub(super) fn compress(&self, job: Job) -> io::Result<Receiver<Answer>> {
+        let (answer, receiver) = sync_channel(1);
+        self.tasks.send((job, answer)).map_err(|_| gone())?;
+        Ok(receiver)
+    }
+}
+
+/// Runs `body` with `threads` workers.
+pub(super) fn pooled<R>(
+    threads: usize,
+    worker: MakeWorker<'_>,
+    body: impl FnOnce(&Pool) -> io::Result<R>,
+) -> io::Result<R> {
+    let (tasks, waiting) = channel::<Task>();
+    let waiting = Mutex::new(waiting);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| work(&waiting, worker));
+        }
+        // The workers end when the pool does.
+        let pool = Pool { tasks };
+        body(&pool)
+    })
+}
 
 /// The sizes of a compressor's blocks.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +91,7 @@ pub(super) struct Shape {
 /// Takes bytes, hands out blocks, and writes what comes back in order.
 pub(super) struct Blocks<'w> {
     shape: Shape,
-    tasks: Sender<Task>,
+    pool: &'w Pool,
     pending: VecDeque<Receiver<Answer>>,
     pending_max: usize,
     buffer: Vec<u8>,
@@ -74,18 +109,13 @@ impl<'w> Blocks<'w> {
         shape: Shape,
         threads: usize,
         into: &'w mut dyn Write,
-        worker: &(dyn Fn() -> io::Result<Box<dyn Worker>> + Sync),
+        worker: MakeWorker<'_>,
         body: impl FnOnce(&mut dyn Write) -> io::Result<R>,
     ) -> io::Result<(R, u32, u64)> {
-        let (tasks, waiting) = channel::<Task>();
-        let waiting = Mutex::new(waiting);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
-                scope.spawn(|| work(&waiting, worker));
-            }
-            let mut blocks = Self {
+        pooled(threads, worker, |pool| {
+            let mut blocks = Blocks {
                 shape,
-                tasks,
+                pool,
                 pending: VecDeque::new(),
                 pending_max: threads.max(1) * 2,
                 buffer: Vec::with_capacity(shape.block),
@@ -100,7 +130,7 @@ impl<'w> Blocks<'w> {
             while !blocks.pending.is_empty() {
                 blocks.receive()?;
             }
-            let Self { crc, length, .. } = blocks;
+            let Blocks { crc, length, .. } = blocks;
             Ok((given, crc.finalize(), length))
         })
     }
@@ -114,9 +144,7 @@ impl<'w> Blocks<'w> {
         let tail = bytes.len().saturating_sub(self.shape.before);
         let next = bytes[tail..].to_vec();
         let before = std::mem::replace(&mut self.before, next);
-        let (answer, receiver) = sync_channel(1);
-        self.tasks.send((Job { bytes, before, last }, answer)).map_err(|_| gone())?;
-        self.pending.push_back(receiver);
+        self.pending.push_back(self.pool.compress(Job { bytes, before, last })?);
         Ok(())
     }
 
@@ -154,7 +182,7 @@ fn gone() -> io::Error {
     io::Error::other("a compressor ended early")
 }
 
-fn work(waiting: &Mutex<Receiver<Task>>, make: &(dyn Fn() -> io::Result<Box<dyn Worker>> + Sync)) {
+fn work(waiting: &Mutex<Receiver<Task>>, make: MakeWorker<'_>) {
     let mut worker = None;
     loop {
         let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();

@@ -2,12 +2,12 @@
 //!
 //! | format | a block is | with |
 //! |---|---|---|
-//! | gzip | 256 KiB of one deflate stream, told the 32 KiB before it, ended by a sync flush | flate2 over zlib-rs |
+//! | gzip, and each file of a zip | 256 KiB of one deflate stream, told the 32 KiB before it, ended by a sync flush | flate2 over zlib-rs |
 //! | zstd | 2 MiB, a frame of its own with its length and checksum | zstd |
 //! | xz | 2 MiB, a stream of its own with CRC-64 | liblzma |
 //!
-//! Readers of zstd and xz go on with the next frame or stream (RFC 8878 §3.1, xz-file-format §2). A compressor of
-//! either takes much memory, so that there are at most as many at once as fit into [`MEMORY`].
+//! Readers of zstd and xz go on with the next frame or stream (RFC 8878 §3.1, xz-file-format §2). There are at most
+//! as many compressors at once as fit into [`MEMORY`].
 
 use std::io::{self, Write};
 
@@ -43,14 +43,18 @@ pub(super) trait Worker {
     fn compress(&mut self, job: Job) -> io::Result<Done>;
 }
 
-/// Bytes of a gzip block.
-const GZIP_BLOCK: usize = 256 << 10;
+/// Bytes of a block of deflate.
+const DEFLATE_BLOCK: usize = 256 << 10;
 /// Bytes of a zstd or xz block.
 const LARGE_BLOCK: usize = 2 << 20;
-/// What the compressors of zstd and xz may take together, bytes.
+/// What compressors and their blocks may take together, bytes.
 const MEMORY: usize = 44 << 20;
-/// How far deflate looks back.
-const WINDOW: usize = 32 << 10;
+/// Blocks of deflate, and how far it looks back.
+pub(super) const DEFLATE: Shape = Shape { block: DEFLATE_BLOCK, before: 32 << 10 };
+/// Two blocks, what becomes of them, and a compressor's window and tables.
+const DEFLATE_EACH: usize = 1536 << 10;
+/// The level where none is asked for.
+pub(super) const DEFLATE_LEVEL: u32 = 6;
 /// No flags, no time, no hint of the level, no system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -65,9 +69,8 @@ pub(super) fn run<R>(
         Codec::Plain => body(into),
         Codec::Gzip { level } => {
             into.write_all(&GZIP_HEADER)?;
-            let shape = Shape { block: GZIP_BLOCK, before: WINDOW };
-            let make = || Ok(Box::new(Deflate { level }) as Box<dyn Worker>);
-            let (given, crc, length) = Blocks::run(shape, threads, into, &make, body)?;
+            let make = deflate(level);
+            let (given, crc, length) = Blocks::run(DEFLATE, deflate_threads(threads), into, &make, body)?;
             into.write_all(&crc.to_le_bytes())?;
             // RFC 1952: the length modulo 2^32.
             into.write_all(&(length as u32).to_le_bytes())?;
@@ -93,6 +96,16 @@ pub(super) fn run<R>(
             Blocks::run(LARGE, fitting(threads, 22 << 20), into, &make, body).map(|(given, ..)| given)
         }
     }
+}
+
+/// Makes compressors of one deflate stream.
+pub(super) fn deflate(level: u32) -> impl Fn() -> io::Result<Box<dyn Worker>> + Sync {
+    move || Ok(Box::new(Deflate { level }) as Box<dyn Worker>)
+}
+
+/// As many as may compress with deflate at once.
+pub(super) fn deflate_threads(threads: usize) -> usize {
+    fitting(threads, DEFLATE_EACH)
 }
 
 const LARGE: Shape = Shape { block: LARGE_BLOCK, before: 0 };
@@ -200,7 +213,8 @@ mod tests {
 
     #[test]
     fn gzip_is_one_member_that_others_read_and_threads_do_not_change_it() {
-        let lengths = [0, 1, GZIP_BLOCK - 1, GZIP_BLOCK, GZIP_BLOCK + 1, 3 * GZIP_BLOCK, 1_500_001];
+        let lengths =
+            [0, 1, DEFLATE_BLOCK - 1, DEFLATE_BLOCK, DEFLATE_BLOCK + 1, 3 * DEFLATE_BLOCK, 1_500_001];
         for (length, level) in lengths.into_iter().zip([6, 6, 9, 1, 6, 0, 6]) {
             let bytes = text(length);
             let one = pack(Codec::Gzip { level }, 1, &bytes, 100_000);

@@ -145,11 +145,8 @@ pub fn write(
         }
     };
     if options.format == Format::Zip {
-        let members = zipped::write(members, file, options).map_err(failed)?;
-        // The writer goes back to fill in sizes, so that the sums are of what lies on the disk.
-        let mut again = File::open(path).map_err(failed)?;
-        let sums = crate::checksums::of(&mut again, options.sums).map_err(failed)?;
-        return Ok(Written { sums, members, tar_sha256: None });
+        let members = zipped::write(members, &mut into, options).map_err(failed)?;
+        return finish(into, members, None).map_err(failed);
     }
     let (members, tar_sha256) = codec::run(&codec, options.threads, &mut into, |tar| {
         let mut tar = Summing::new(tar, &[]);
@@ -157,8 +154,16 @@ pub fn write(
         Ok((members, Some(tar.finish().1.sha256)))
     })
     .map_err(failed)?;
+    finish(into, members, tar_sha256).map_err(failed)
+}
+
+fn finish(
+    into: Summing<BufWriter<&File>>,
+    members: Vec<Option<Digest>>,
+    tar_sha256: Option<Digest>,
+) -> std::io::Result<Written> {
     let (buffer, sums) = into.finish();
-    buffer.into_inner().map_err(|error| failed(error.into_error()))?;
+    buffer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     Ok(Written { sums, members, tar_sha256 })
 }
 

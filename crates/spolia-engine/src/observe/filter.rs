@@ -2,6 +2,7 @@
 //!
 //! The native ABI, and on x86_64 the 32-bit one too (x32 calls and 32-bit calls on arm64 go by unseen).
 
+use crate::filter::Stopped;
 use crate::sys::BpfInstruction;
 
 /// What a watched call does.
@@ -133,47 +134,13 @@ pub(super) fn watched(arch: u32, number: i32) -> Option<Watched> {
     abi.calls.iter().find(|(known, _)| *known == number as u32).map(|(_, watched)| *watched)
 }
 
-/// The filter. It decides by architecture, number and flags alone; a path is beyond its reach.
+/// The filter that stops the watched calls.
 pub(super) fn program() -> Vec<BpfInstruction> {
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    let argument = |index: u8| 16 + 8 * u32::from(index) + if cfg!(target_endian = "big") { 4 } else { 0 };
-    let mut program = vec![load(ARCH)];
-    for abi in ABIS {
-        let mut block = vec![load(NUMBER)];
-        for (number, watched) in abi.calls {
-            match watched.pass {
-                Some((flags, pass)) => block.extend([
-                    jump(libc::BPF_JEQ, *number, 0, 4),
-                    load(argument(flags)),
-                    jump(libc::BPF_JSET, pass, 0, 1),
-                    answer(libc::SECCOMP_RET_ALLOW),
-                    answer(libc::SECCOMP_RET_USER_NOTIF),
-                ]),
-                None => {
-                    block.extend([jump(libc::BPF_JEQ, *number, 0, 1), answer(libc::SECCOMP_RET_USER_NOTIF)])
-                }
-            }
-        }
-        block.push(answer(libc::SECCOMP_RET_ALLOW));
-        // The offset is one byte; the tables above are far from it, and a test counts.
-        program.push(jump(libc::BPF_JEQ, abi.arch, 0, u8::try_from(block.len()).unwrap_or(u8::MAX)));
-        program.extend(block);
-    }
-    program.push(answer(libc::SECCOMP_RET_ALLOW));
-    program
-}
-
-fn load(offset: u32) -> BpfInstruction {
-    BpfInstruction { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
-}
-
-fn jump(test: u32, value: u32, if_true: u8, if_false: u8) -> BpfInstruction {
-    BpfInstruction { code: (libc::BPF_JMP | test | libc::BPF_K) as u16, jt: if_true, jf: if_false, k: value }
-}
-
-fn answer(action: u32) -> BpfInstruction {
-    BpfInstruction { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }
+    crate::filter::program(ABIS.iter().map(|abi| {
+        let stopped =
+            abi.calls.iter().map(|(number, watched)| Stopped { number: *number, pass: watched.pass });
+        (abi.arch, stopped.collect())
+    }))
 }
 
 #[cfg(test)]

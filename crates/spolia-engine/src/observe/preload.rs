@@ -65,14 +65,10 @@ pub(super) fn variable(library: &Path, callers: Option<&OsStr>) -> OsString {
 /// Whether a program file may walk over its whole environment without asking for a name: it mentions the table of
 /// variables. True also for what cannot be read.
 pub fn may_read_all_variables(program: &Path) -> bool {
-    const TABLE: &[u8] = b"\0environ\0";
-    const TABLE_OF_LIBC: &[u8] = b"\0__environ\0";
     let Ok(content) = std::fs::read(program) else { return true };
-    let mentions = |name: &[u8]| {
-        // The names lie in a table of strings; the first letters are rare enough there.
-        content.windows(name.len()).any(|window| window == name)
-    };
-    !content.starts_with(b"\x7fELF") || mentions(TABLE) || mentions(TABLE_OF_LIBC)
+    // The names lie in a table of strings.
+    let mentions = |name: &[u8]| memchr::memmem::find(&content, name).is_some();
+    !content.starts_with(b"\x7fELF") || mentions(b"\0environ\0") || mentions(b"\0__environ\0")
 }
 
 /// Whether `library` can be named in `LD_PRELOAD` at all: the loader splits at spaces and colons.

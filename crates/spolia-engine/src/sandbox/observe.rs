@@ -22,6 +22,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::spec::{Bytes, Lookups};
+use crate::filter::Stopped;
 use crate::sys::{self, BpfInstruction, Notification, NotificationBuffer};
 
 /// The most different paths that are noted in one run.
@@ -144,47 +145,15 @@ const ABIS: &[Abi] = &[];
 /// Whether this build knows the system call numbers of the machine.
 pub(super) const KNOWN_MACHINE: bool = !ABIS.is_empty();
 
-/// The filter. It decides by architecture, number and flags alone; a path is beyond its reach.
+/// The filter that stops the watched calls.
 pub(super) fn filter() -> Vec<BpfInstruction> {
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    let argument = |index: u8| 16 + 8 * u32::from(index) + if cfg!(target_endian = "big") { 4 } else { 0 };
-    let mut program = vec![load(ARCH)];
-    for abi in ABIS {
-        let mut block = vec![load(NUMBER)];
-        for (number, shape) in abi.calls {
-            match shape.flags.filter(|_| shape.pass != 0) {
-                Some(flags) => block.extend([
-                    jump(libc::BPF_JEQ, *number, 0, 4),
-                    load(argument(flags)),
-                    jump(libc::BPF_JSET, shape.pass, 0, 1),
-                    answer(libc::SECCOMP_RET_ALLOW),
-                    answer(libc::SECCOMP_RET_USER_NOTIF),
-                ]),
-                None => {
-                    block.extend([jump(libc::BPF_JEQ, *number, 0, 1), answer(libc::SECCOMP_RET_USER_NOTIF)])
-                }
-            }
-        }
-        block.push(answer(libc::SECCOMP_RET_ALLOW));
-        // The offset is one byte; the tables above are far from it, and a test counts.
-        program.push(jump(libc::BPF_JEQ, abi.arch, 0, u8::try_from(block.len()).unwrap_or(u8::MAX)));
-        program.extend(block);
-    }
-    program.push(answer(libc::SECCOMP_RET_ALLOW));
-    program
-}
-
-fn load(offset: u32) -> BpfInstruction {
-    BpfInstruction { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
-}
-
-fn jump(test: u32, value: u32, if_true: u8, if_false: u8) -> BpfInstruction {
-    BpfInstruction { code: (libc::BPF_JMP | test | libc::BPF_K) as u16, jt: if_true, jf: if_false, k: value }
-}
-
-fn answer(action: u32) -> BpfInstruction {
-    BpfInstruction { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }
+    crate::filter::program(ABIS.iter().map(|abi| {
+        let stopped = abi.calls.iter().map(|(number, shape)| {
+            let pass = shape.flags.filter(|_| shape.pass != 0).map(|flags| (flags, shape.pass));
+            Stopped { number: *number, pass }
+        });
+        (abi.arch, stopped.collect())
+    }))
 }
 
 /// What was noted so far.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use spolia_build::Planned;
+use spolia_core::calendar::civil;
 use spolia_dist::plan::{Kind, Origin};
 use spolia_dist::record;
 use spolia_dist::release::Made;
@@ -141,15 +142,13 @@ pub(super) fn write_run(
 ) -> Result<(), DistError> {
     let uname = rustix::system::uname();
     let words = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let seconds = began_us / 1_000_000;
-    let (date, time) = spolia_dist::facts::utc(seconds);
     let keys: BTreeMap<String, String> =
         release.steps().iter().map(|built| (built.id.to_string(), built.key.to_string())).collect();
     let run = json!({
         "format": "spolia dist run",
         "format_version": 1,
         "outcome": outcome,
-        "began_at": format!("{date}T{time}Z"),
+        "began_at": civil(began_us / 1_000_000).rfc3339(),
         "wall_us": wall_us,
         "host": words(uname.nodename()),
         "system": format!("{} {} {}", words(uname.sysname()), words(uname.release()), words(uname.machine())),
