@@ -18,6 +18,7 @@ mod fuzz;
 mod packages;
 mod perf;
 mod run;
+mod sweep;
 mod test;
 mod tidy;
 
@@ -35,6 +36,8 @@ cargo xtask TASK
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
+  sweep-proof  what Cargo compiles after `spolia sweep`, in every surrounding and with every policy, on a workspace of
+               published crates: [--small] [--sample] [--spolia=PROGRAM] [SCENARIO…] (long without `--small`)
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Some("conformance") => conformance::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
+        Some("sweep-proof") => sweep::proof(&rest),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)

@@ -125,6 +125,12 @@ pub fn append(store: &LocalStore, record: &Record) {
     }
 }
 
+/// Bytes that have been appended so far: more of them later means that calls ended in between.
+pub fn size_bytes(store: &LocalStore) -> u64 {
+    let days = std::fs::read_dir(store.base().join("cc/tally"));
+    days.into_iter().flatten().flatten().filter_map(|day| Some(day.metadata().ok()?.len())).sum()
+}
+
 /// What [`read`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
