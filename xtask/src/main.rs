@@ -10,6 +10,7 @@
     reason = "it starts programs and reads the environment, that is its work"
 )]
 
+mod browser;
 mod conformance;
 mod demo;
 mod dist;
@@ -17,6 +18,7 @@ mod docs;
 mod fuzz;
 mod packages;
 mod perf;
+mod report;
 mod run;
 mod test;
 mod tidy;
@@ -27,7 +29,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
-               or a part of that: lint, tests, dist, ordinary
+               or a part of that: lint, tests, report, dist, ordinary
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
@@ -35,6 +37,9 @@ cargo xtask TASK
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
+  perf-aa      live comparisons of a command of 10 ms with itself, with +20% and with +3% planted, and how often each
+               word is said: [--comparisons N] [--planted N] (long)
+  report-outline  write what the page of `perf report` tells a program that reads it aloud
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         Some("conformance") => conformance::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
+        Some("perf-aa") => perf::aa::run(&rest),
+        Some("report-outline") => report::write_outline(),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)
