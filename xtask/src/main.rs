@@ -15,6 +15,7 @@ mod demo;
 mod dist;
 mod docs;
 mod fuzz;
+mod large;
 mod packages;
 mod perf;
 mod run;
@@ -35,6 +36,7 @@ cargo xtask TASK
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
+  dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others: [--keep] (long)
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
         Some("conformance") => conformance::run(&rest),
+        Some("dist-large") => large::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
         Some("bench") => run::root().and_then(|root| {
