@@ -84,8 +84,25 @@ const READERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Runs it. `--keep` leaves the folder.
+/// Runs it. `--keep` leaves the folder; `--spolia FILE` is used instead of a release build.
 pub(crate) fn run(args: &[String]) -> Done {
+    let mut keep = false;
+    let mut own: Option<PathBuf> = None;
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match (arg.as_str(), args.as_slice().first()) {
+            ("--keep", _) => keep = true,
+            ("--spolia", Some(file)) => {
+                own = Some(std::path::absolute(file).map_err(|error| error.to_string())?);
+                args.next();
+            }
+            _ => {
+                return Err(format!(
+                    "`{arg}` is no option of dist-large (there are --keep and --spolia FILE)"
+                ));
+            }
+        }
+    }
     for (programs, packages) in [
         (&["bsdtar"][..], &["libarchive-tools"][..]),
         (&["unzip"], &["unzip"]),
@@ -96,11 +113,16 @@ pub(crate) fn run(args: &[String]) -> Done {
             return Err(format!("{} must be installed", packages.join(" ")));
         }
     }
-    run::cargo(&["build", "--release", "--package", "spolia"])?;
-    let spolia = run::target()?.join("release/spolia");
+    let spolia = match own {
+        Some(own) => own,
+        None => {
+            run::cargo(&["build", "--release", "--package", "spolia"])?;
+            run::target()?.join("release/spolia")
+        }
+    };
     let folder = std::env::temp_dir().join(format!("spolia-large-{}", std::process::id()));
     let done = prove(&spolia, &folder);
-    if args.iter().any(|arg| arg == "--keep") {
+    if keep {
         println!("kept: {}", folder.display());
     } else {
         std::fs::remove_dir_all(&folder)

@@ -36,7 +36,8 @@ cargo xtask TASK
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
-  dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others: [--keep] (long)
+  dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others:
+               [--keep] [--spolia FILE] (long)
   bench        the task-cache benchmark beside its peers (long)
 ";
 

@@ -203,14 +203,14 @@ fn a_hundred_thousand_members() {
     let listed = reads("tar", &["tzf", path.to_str().unwrap()], folder.path());
     assert_eq!(listed.lines().count(), 100_000);
     // More than the old count of a zip can say.
-    let (path, _) = folder.write("many.zip", &all, 2).unwrap();
+    let (path, _) = folder.write("many.zip", &all[..66_000], 2).unwrap();
     let script =
-        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); print(len(z.namelist()), z.read('099999'))";
+        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); print(len(z.namelist()), z.read('065999'))";
     assert_eq!(
         reads("python3", &["-c", script, path.to_str().unwrap()], folder.path()),
-        "100000 b'content'\n"
+        "66000 b'content'\n"
     );
-    reads("unzip", &["-tqq", path.to_str().unwrap(), "000000", "065535", "099999"], folder.path());
+    reads("unzip", &["-tqq", path.to_str().unwrap(), "000000", "065535", "065999"], folder.path());
 }
 
 fn changed(found: Result<(PathBuf, Written), DistError>) -> bool {
