@@ -29,6 +29,8 @@ const COMMANDS: &[&[&str]] = &[
     &["perf", "analyze"],
     &["perf", "benchmark"],
     &["perf", "compare"],
+    &["perf", "check"],
+    &["perf", "bisect"],
     &["perf", "history"],
     &["perf", "accept"],
     &["perf", "report"],

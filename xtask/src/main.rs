@@ -19,6 +19,7 @@ mod large;
 mod packages;
 mod perf;
 mod run;
+mod sweep;
 mod test;
 mod tidy;
 
@@ -38,6 +39,8 @@ cargo xtask TASK
   perf-reference  what scipy says of the statistics' reference values, against what is committed
   dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others:
                [--keep] [--spolia FILE] (long)
+  sweep-proof  what Cargo compiles after `spolia sweep`, in every surrounding and with every policy, on a workspace of
+               published crates: [--small] [--sample] [--spolia=PROGRAM] [SCENARIO…] (long without `--small`)
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Some("dist-large") => large::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
+        Some("sweep-proof") => sweep::proof(&rest),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)

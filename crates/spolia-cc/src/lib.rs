@@ -25,6 +25,7 @@ pub mod setup;
 pub mod site;
 pub mod summary;
 pub mod tally;
+pub mod targets;
 mod trail;
 
 pub use call::{Call, Compiler, End, Invocation, Launch, NotKept, Options, Ran, Watch, run};

@@ -9,7 +9,7 @@
 //! The file is opened for appending, so lines of many processes do not mix; one that a crash cut short, or that
 //! is longer than [`LINE_BYTES_MAX`], is skipped by readers and counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -125,6 +125,12 @@ pub fn append(store: &LocalStore, record: &Record) {
     }
 }
 
+/// Bytes that have been appended so far: more of them later means that calls ended in between.
+pub fn size_bytes(store: &LocalStore) -> u64 {
+    let days = std::fs::read_dir(store.base().join("cc/tally"));
+    days.into_iter().flatten().flatten().filter_map(|day| Some(day.metadata().ok()?.len())).sum()
+}
+
 /// What [`read`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -205,6 +211,42 @@ fn uses_by_day(records: &[Record]) -> Vec<(u64, Vec<ActionKey>)> {
     days.into_values().collect()
 }
 
+/// A result by the calls that used it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// The compiler's name, as it was called last.
+    pub compiler: String,
+    /// The source or crate, where it was told.
+    pub source: Option<String>,
+    /// Where it ran last.
+    pub folder: String,
+    /// Calls that were answered by it.
+    pub hits: u64,
+}
+
+impl Called {
+    /// `gcc src/x.c`.
+    pub fn label(&self) -> String {
+        let compiler = self.compiler.rsplit('/').next().unwrap_or_default();
+        match &self.source {
+            Some(source) => format!("{compiler} {source}"),
+            None => compiler.to_owned(),
+        }
+    }
+}
+
+/// The results that calls have used or made.
+pub fn by_key(records: &[Record]) -> HashMap<ActionKey, Called> {
+    let mut calls: HashMap<ActionKey, Called> = HashMap::new();
+    for record in records {
+        let Some(key) = record.key.as_deref().and_then(key_of) else { continue };
+        let hits = calls.get(&key).map_or(0, |called| called.hits) + u64::from(record.outcome == "hit");
+        let (compiler, source) = (record.compiler.clone(), record.source.clone());
+        calls.insert(key, Called { compiler, source, folder: record.folder.clone(), hits });
+    }
+    calls
+}
+
 fn key_of(hex: &str) -> Option<ActionKey> {
     Digest::from_hex(DigestFunction::Blake3, hex).ok().map(ActionKey)
 }
@@ -251,5 +293,13 @@ mod tests {
         ];
         let expect = [(day + 7, vec![key(1), key(2)]), (2 * day, vec![key(1)])];
         assert_eq!(uses_by_day(&records), expect);
+        let called = |outcome: &str, compiler: &str| Record {
+            outcome: outcome.to_owned(),
+            compiler: compiler.to_owned(),
+            source: Some("x.c".to_owned()),
+            ..record(day, Some(key(7)))
+        };
+        let calls = by_key(&[called("miss", "gcc"), called("hit", "gcc"), called("hit", "/usr/bin/gcc")]);
+        assert_eq!((calls[&key(7)].label().as_str(), calls[&key(7)].hits), ("gcc x.c", 2));
     }
 }

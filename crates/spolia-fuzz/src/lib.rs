@@ -6,6 +6,7 @@
 
 mod compilers;
 mod files;
+mod measurements;
 mod releases;
 mod targets;
 
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     files::FRESH,
     files::BLOB,
     files::SEALED,
+    measurements::FOREIGN,
+    measurements::THRESHOLDS,
     releases::SUMS,
     releases::ARCHIVE,
     releases::RECORD,

@@ -78,7 +78,32 @@ pub fn run<E>(
     rule: &Rule,
     run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
 ) -> Result<Runs, E> {
-    let mut runs = Runs { samples: vec![Vec::new(); sides], stopped: Stopped::Done, looks: 1 };
+    match until {
+        Until::Runs(count) => run_until(sides, warm_ups, &[count], &|_| true, run),
+        Until::Decided => {
+            let is_decided = |samples: &[Vec<Sample>]| {
+                let verdicts = verdicts(samples, &rule.for_looks(LOOKS.len() as u32));
+                verdicts.is_none_or(|(cpu, wall)| cpu.is_decided() && wall.is_decided())
+            };
+            run_until(sides, warm_ups, &LOOKS, &is_decided, run)
+        }
+    }
+}
+
+/// The same until `is_decided` by the runs at one of `looks`, or the last of them is reached.
+///
+/// # Errors
+/// Those of `run`.
+pub fn run_until<E>(
+    sides: usize,
+    warm_ups: usize,
+    looks: &[usize],
+    is_decided: &dyn Fn(&[Vec<Sample>]) -> bool,
+    run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
+) -> Result<Runs, E> {
+    let mut runs =
+        Runs { samples: vec![Vec::new(); sides], stopped: Stopped::Done, looks: looks.len() as u32 };
+    let most = looks.last().copied().unwrap_or(0);
     for number in 0..warm_ups * sides {
         let side = side(number, sides);
         let sample = run(side, false)?;
@@ -87,13 +112,6 @@ pub fn run<E>(
             runs.samples[side].push(sample);
             return Ok(Runs { stopped, ..runs });
         }
-    }
-    let (most, looks) = match until {
-        Until::Runs(count) => (count, &[][..]),
-        Until::Decided => (LOOKS[LOOKS.len() - 1], &LOOKS[..]),
-    };
-    if until == Until::Decided {
-        runs.looks = LOOKS.len() as u32;
     }
     for number in 0..most * sides {
         let side = side(number, sides);
@@ -104,11 +122,9 @@ pub fn run<E>(
             return Ok(Runs { stopped, ..runs });
         }
         let each = (number + 1) / sides;
-        if (number + 1) % sides == 0 && looks.contains(&each) {
-            let decided = verdicts(&runs.samples, &rule.for_looks(LOOKS.len() as u32));
-            if decided.is_none_or(|(cpu, wall)| cpu.is_decided() && wall.is_decided()) {
-                break;
-            }
+        let is_look = (number + 1) % sides == 0 && looks.contains(&each);
+        if is_look && each < most && is_decided(&runs.samples) {
+            break;
         }
     }
     Ok(runs)

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::accept::Baseline;
 use crate::error::PerfError;
 use crate::record::{Record, Sample, State, StepSpan};
 use crate::verdict::{Rule, Verdict, judge};
@@ -23,6 +24,8 @@ pub struct Comparison {
     pub machines: Vec<String>,
     /// What makes it doubtful.
     pub warnings: Vec<String>,
+    /// Why the second was called the new normal, where it was since the first: then it is no regression.
+    pub accepted: Option<String>,
     /// Steps, where both sides know them.
     pub steps: Vec<StepComparison>,
 }
@@ -39,9 +42,27 @@ pub struct StepComparison {
 }
 
 impl Comparison {
-    /// Whether either cost is known to be worse.
+    /// Whether either cost is known to be worse, and nobody has accepted that.
     pub fn is_worse(&self) -> bool {
-        self.cpu.is_worse() || self.wall.is_worse()
+        self.accepted.is_none() && (self.cpu.is_worse() || self.wall.is_worse())
+    }
+}
+
+/// Marks what lies on both sides of an accepted baseline.
+pub fn mark_accepted(found: &mut [Comparison], first: &[Record], second: &[Record], baselines: &[Baseline]) {
+    for one in found {
+        let (subject, platform, state) = (one.subject.as_str(), one.platform.as_deref(), one.state);
+        let times = |records: &[Record]| -> Vec<u64> {
+            let of = records.iter().filter(|record| key(record) == (subject, platform, state));
+            of.flat_map(|record| &record.samples).filter_map(|sample| sample.started_at_us).collect()
+        };
+        let (before, after) = (times(first), times(second));
+        let (Some(last), Some(start)) = (before.iter().max(), after.iter().min()) else { continue };
+        let between = baselines.iter().rfind(|base| {
+            base.concerns(subject, platform, state) && *last < base.from_us && base.from_us <= *start
+        });
+        one.accepted =
+            between.map(|base| base.because.clone().unwrap_or_else(|| "no reason was given".to_owned()));
     }
 }
 
@@ -175,6 +196,7 @@ fn of(left: &Side<'_>, right: &Side<'_>, key: Key<'_>, rule: &Rule) -> Compariso
         wall,
         machines,
         warnings,
+        accepted: None,
         steps: steps(left, right, rule),
     }
 }
@@ -227,6 +249,25 @@ mod tests {
         assert!(why(&[record("a", None, &[])], &[record("a", None, &FAST)]).contains("no cost was observed"));
         let named = compare(&[record("a", None, &FAST)], &[record("b", None, &SLOW)], true, &rule).unwrap();
         assert!(named[0].is_worse());
+    }
+
+    #[test]
+    fn what_was_accepted_between_is_no_regression() {
+        let at = |mut record: Record, start: u64| {
+            let count = record.samples.len() as u64;
+            let times = start..start + count;
+            record.samples.iter_mut().zip(times).for_each(|(one, at)| one.started_at_us = Some(at));
+            [record]
+        };
+        let (first, second) = (at(record("a", None, &FAST), 100), at(record("a", None, &SLOW), 200));
+        let is_worse = |from_us: u64, subject: &str| {
+            let mut found = compare(&first, &second, false, &Rule::default()).unwrap();
+            let baseline = Baseline::new(subject.to_owned(), None, "r".into(), from_us, 300);
+            mark_accepted(&mut found, &first, &second, &[baseline]);
+            found[0].is_worse()
+        };
+        assert!(!is_worse(150, "a") && !is_worse(200, "a"));
+        assert!(is_worse(50, "a") && is_worse(203, "a") && is_worse(150, "b"));
     }
 
     #[test]

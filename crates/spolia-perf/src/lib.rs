@@ -4,11 +4,14 @@
 pub mod accept;
 pub mod analyze;
 pub mod benchmark;
+pub mod bisect;
+pub mod check;
 pub mod compare;
 pub mod error;
 pub mod foreign;
 pub mod history;
 pub mod host;
+pub mod manifest;
 pub mod programs;
 pub mod record;
 pub mod report;

@@ -135,9 +135,19 @@ impl Programs<'_> {
     }
 
     fn ask(&self, program: OsString, args: &[&str]) -> Result<Vec<u8>, String> {
-        let args = args.iter().map(|arg| OsString::from(*arg)).collect();
-        let query = Query { program, args, env: self.env.clone(), folder: self.folder.to_owned() };
-        let ended = ask(&query, self.cancel, Some(PATIENCE)).map_err(|error| error.to_string())?;
+        let args = args.iter().map(OsString::from).collect();
+        self.ask_in(self.folder, program, args, Some(PATIENCE))
+    }
+
+    fn ask_in(
+        &self,
+        folder: &Path,
+        program: OsString,
+        args: Vec<OsString>,
+        patience: Option<Duration>,
+    ) -> Result<Vec<u8>, String> {
+        let query = Query { program, args, env: self.env.clone(), folder: folder.to_owned() };
+        let ended = ask(&query, self.cancel, patience).map_err(|error| error.to_string())?;
         let mut out = Vec::new();
         let mut err = Vec::new();
         for (stream, bytes) in spolia_core::result::Log::chunks(ended.log.as_bytes()) {
@@ -187,11 +197,21 @@ impl Programs<'_> {
     /// # Errors
     /// Its own words.
     pub fn ask_git(&self, args: &[&str]) -> Result<String, PerfError> {
-        let said = self.ask("git".into(), args);
-        let said =
-            said.map_err(|said| PerfError::Git { said: said.trim_start_matches("fatal: ").to_owned() })?;
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        git_said(self.ask("git".into(), args))
     }
+
+    /// What git prints for `args` in `folder`, however long it takes.
+    ///
+    /// # Errors
+    /// Its own words.
+    pub fn run_git(&self, folder: &Path, args: Vec<OsString>) -> Result<String, PerfError> {
+        git_said(self.ask_in(folder, "git".into(), args, None))
+    }
+}
+
+fn git_said(said: Result<Vec<u8>, String>) -> Result<String, PerfError> {
+    let said = said.map_err(|said| PerfError::Git { said: said.trim_start_matches("fatal: ").to_owned() })?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 fn stat(path: &Path) -> Option<(u64, u64, i64, i64)> {

@@ -341,6 +341,9 @@ pub struct Record {
     pub steps: Vec<StepSpan>,
     /// The most steps at once.
     pub jobs: Option<u64>,
+    /// The thresholds of the manifest, and what was found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<crate::check::Finding>,
     /// The fields that other tools know.
     #[serde(flatten)]
     pub plain: Plain,

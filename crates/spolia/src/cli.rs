@@ -206,9 +206,23 @@ pub(crate) struct CcArgs {
     /// Write the lines that cargo needs into .cargo/config.toml here, or print those of another build system
     #[arg(long, value_name = "SYSTEM", num_args = 0..=1, default_missing_value = "cargo", require_equals = true)]
     pub(crate) setup: Option<BuildSystem>,
+    /// Print the target folder that is kept for this Cargo workspace, or run the command after `--` with
+    /// CARGO_TARGET_DIR set to it; ROOT holds those of all checkouts [default: `targets` in the cache's folder]
+    #[arg(long, value_name = "ROOT", num_args = 0..=1, require_equals = true)]
+    #[arg(conflicts_with_all = ["setup", "install_links"])]
+    pub(crate) target_dir: Option<Option<PathBuf>>,
+    /// Instead, list the kept target folders with their checkouts
+    #[arg(long, requires = "target_dir", conflicts_with_all = ["prune", "command"])]
+    pub(crate) list: bool,
+    /// Instead, remove the kept target folders whose checkout is gone, also where the folder that held it is
+    #[arg(long, requires = "target_dir", conflicts_with = "command")]
+    pub(crate) prune: bool,
+    /// Say what --prune would remove
+    #[arg(short = 'n', long, requires = "prune")]
+    pub(crate) dry_run: bool,
     /// The compiler and its arguments
     #[arg(value_name = "COMPILER", trailing_var_arg = true, allow_hyphen_values = true)]
-    #[arg(required_unless_present_any = ["install_links", "setup"])]
+    #[arg(required_unless_present_any = ["install_links", "setup", "target_dir"])]
     pub(crate) command: Vec<OsString>,
 }
 

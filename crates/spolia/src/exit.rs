@@ -17,6 +17,10 @@ pub(crate) enum Exit {
     Problems,
     /// 5: something costs more than what it is compared with: `perf`.
     Regression,
+    /// 6: `perf check`: a threshold is exceeded, or a cost has regressed.
+    Exceeded,
+    /// 7: what was asked cannot be told: not observed, or the runs do not decide.
+    Undecided,
     /// 70: our bug.
     Internal,
     /// 125: `spolia run` could not run the command, or not keep what it gave. Below, its own code is used.
@@ -37,6 +41,8 @@ impl Exit {
             Self::Environment => 3,
             Self::Problems => 4,
             Self::Regression => 5,
+            Self::Exceeded => 6,
+            Self::Undecided => 7,
             Self::Internal => 70,
             Self::NotRun => 125,
             Self::Interrupted => 130,

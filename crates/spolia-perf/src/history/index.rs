@@ -364,6 +364,54 @@ impl Index {
         query().map_err(failed(&self.path))
     }
 
+    /// The runs of a step, on whichever platform, in builds of a project, oldest first: each as a measurement of its own.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn step_rows(&self, root: Option<&str>, step: &str, newest: usize) -> Result<Vec<Row>, PerfError> {
+        let query = || -> rusqlite::Result<Vec<Row>> {
+            let mut query = self.db.prepare(
+                "SELECT s.run, r.at_us, s.name, r.git_commit, r.branch, r.dirty, r.title, r.host, s.wall_us, s.cpu_us
+                 FROM steps s JOIN records r ON r.run = s.run
+                 WHERE r.series = (SELECT min(series) FROM records WHERE run = s.run) AND s.outcome = 'ran'
+                   AND (?1 IS NULL OR r.root = ?1) AND (s.name = ?2 OR substr(s.name, 1, length(?2) + 2) = ?2 || ' (')
+                 ORDER BY r.at_us DESC, s.run DESC, s.name LIMIT ?3",
+            )?;
+            let newest = i64::try_from(newest).unwrap_or(i64::MAX);
+            let rows = query.query_map(params![root, step, newest], |row| {
+                let name: String = row.get(2)?;
+                let platform = name.strip_suffix(')').and_then(|name| name.split_once(" ("));
+                let cost = |at: usize| -> rusqlite::Result<Option<f64>> {
+                    Ok(row.get::<_, Option<i64>>(at)?.map(|us| us as f64))
+                };
+                let (wall_us, cpu_us) = (cost(8)?, cost(9)?);
+                Ok(Row {
+                    run: row.get(0)?,
+                    at_us: row.get::<_, i64>(1)?.cast_unsigned(),
+                    purpose: "build".to_owned(),
+                    subject: step.to_owned(),
+                    platform: platform.map(|(_, platform)| platform.to_owned()),
+                    state: Some(State::Cold),
+                    commit: row.get(3)?,
+                    branch: row.get(4)?,
+                    dirty: row.get(5)?,
+                    title: row.get(6)?,
+                    host: row.get(7)?,
+                    good: 1,
+                    wall_us,
+                    cpu_us,
+                    walls_us: wall_us.into_iter().collect(),
+                    cpus_us: cpu_us.into_iter().collect(),
+                    ..Row::default()
+                })
+            })?;
+            rows.collect()
+        };
+        let mut rows = query().map_err(failed(&self.path))?;
+        rows.reverse();
+        Ok(rows)
+    }
+
     /// The newest accepted baseline of such measurements.
     ///
     /// # Errors

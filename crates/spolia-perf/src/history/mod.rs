@@ -5,9 +5,11 @@
 //! ```
 
 mod index;
+mod level;
 mod of_run;
 
 pub use index::{Index, Row, RowFilter, StepTotal, Told};
+pub use level::{LEVELS_MAX, LevelChange, level_changes};
 pub use of_run::{Past, of_run, state_of};
 
 use std::path::PathBuf;

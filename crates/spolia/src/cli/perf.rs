@@ -23,6 +23,8 @@ pub(crate) enum PerfCommand {
     Analyze(AnalyzeArgs),
     Benchmark(BenchmarkArgs),
     Compare(CompareArgs),
+    Check(CheckArgs),
+    Bisect(BisectArgs),
     History(HistoryArgs),
     Accept(AcceptArgs),
     Report(ReportArgs),
@@ -104,6 +106,60 @@ pub(crate) struct CompareArgs {
     /// Also write it to this file, as Markdown for a pull request
     #[arg(long, value_name = "FILE")]
     pub(crate) export_markdown: Option<PathBuf>,
+}
+
+/// Hold a run against the thresholds and against what it cost before, for CI
+///
+/// The limits are those of `[perf.thresholds]` in the manifest; of a step, its own part in the build counts. A cost has
+/// regressed where its level in the history went up and stayed there, or where this run is judged slower than, and lies
+/// above, all measurements since; only those of the same machine and since the last `perf accept` count. Exit code 6
+/// where something is over its limit or has regressed; 7 where nothing is, but something that has a limit was not
+/// observed: that is no pass.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct CheckArgs {
+    /// The run or file
+    #[arg(value_name = "RUN|FILE", default_value = "latest")]
+    pub(crate) what: String,
+    /// Only this subject: a step, `build`, or the command's name in the history
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Vec<String>,
+    /// Only the thresholds: look for no regression
+    #[arg(long)]
+    pub(crate) no_history: bool,
+    /// Exit code 7 also where the history cannot tell whether a cost regressed
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// What was not observed is said, and is no reason for exit code 7
+    #[arg(long)]
+    pub(crate) allow_unobserved: bool,
+}
+
+/// Find the commit that made a command slower
+///
+/// Commits are checked out in clones of their own: the tree here is not touched. Each is compared with the good one, runs
+/// of the two in turn, until it is known to be nearer to the good or to the bad one; one that cannot be measured or told
+/// is skipped. The cost is CPU time where that grew, else wall time. Exit code 7 where the runs do not decide.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct BisectArgs {
+    /// A commit where it was fast
+    #[arg(value_name = "GOOD")]
+    pub(crate) good: String,
+    /// A later one where it is slow
+    #[arg(value_name = "BAD")]
+    pub(crate) bad: String,
+    /// Run this in a shell after each checkout, such as a build; its cost does not count, and where it fails the commit
+    /// is skipped
+    #[arg(long, value_name = "CMD")]
+    pub(crate) setup: Option<String>,
+    /// At most so many runs of each commit
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 80, value_parser = clap::value_parser!(u32).range(8..=100_000))]
+    pub(crate) runs: u32,
+    /// Show what the commands print
+    #[arg(long)]
+    pub(crate) show_output: bool,
+    /// The command and its arguments, run in this folder of each commit
+    #[arg(value_name = "CMD", last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Run a build or a command many times, beside another one where it is to be compared

@@ -10,12 +10,12 @@ use spolia_build::manifest::CacheConf;
 use spolia_build::state::State;
 use spolia_core::event::{EventKind, StepOutcome};
 use spolia_core::{ActionKey, Digest};
-use spolia_engine::perform;
 use spolia_store::gc::{self, GcPlan, GcReport, Listing, Policy, Why};
 use spolia_store::journal::{self, RunFilter};
 use spolia_store::{LocalStore, Space, StoreError, uses, verify};
 
 use super::collect;
+use super::labels::Labels;
 use super::why::{ago, counted};
 use crate::cli::{CacheArgs, CacheCommand, GcArgs};
 use crate::exit::{Exit, Failure};
@@ -101,7 +101,7 @@ fn ls(step: Option<&str>, settings: &Settings, shell: &Shell) -> Result<Exit, Fa
         Tone::Dim,
         "store",
         &format!(
-            "{}, {} in all; hits are those of the last {}",
+            "{}, {} in all; hits are those of the last {}, and of all compiler calls that are counted",
             counted(rows.len(), "result"),
             words::size(listing.bytes()),
             counted(runs, "recorded run"),
@@ -168,10 +168,11 @@ fn rows(store: &LocalStore, listing: &Listing, hits: &HashMap<ActionKey, u64>) -
     for (digest, file) in &listing.blobs {
         *blob_bytes.entry(*digest).or_insert(0) += file.bytes;
     }
+    let labels = Labels::of(store);
     let actions: HashMap<ActionKey, u64> =
         listing.actions.iter().map(|(key, file)| (*key, file.bytes)).collect();
     let row = |result: &gc::ListedResult| {
-        let description = perform::describe(store, result.key).unwrap_or_default();
+        let description = labels.describe(result.key);
         let script =
             description.explanation.lines.iter().find(|line| line.group == "run" && line.name == "2");
         let is_run = description.label.as_ref().is_some_and(|label| label.starts_with(super::run::NAME));
@@ -187,7 +188,8 @@ fn rows(store: &LocalStore, listing: &Listing, hits: &HashMap<ActionKey, u64>) -
             used_at_us: result.used_at_us,
             bytes: result.file.bytes + actions.get(&result.key).copied().unwrap_or(0) + of_blobs,
             whole: result.blobs.is_some() && blobs.iter().all(|digest| blob_bytes.contains_key(digest)),
-            hits: hits.get(&result.key).copied().unwrap_or(0),
+            hits: hits.get(&result.key).copied().unwrap_or(0)
+                + labels.called(result.key).map_or(0, |called| called.hits),
         }
     };
     listing.results.iter().map(row).collect()
@@ -326,18 +328,14 @@ fn collect(args: &GcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Fa
     policy.free_bytes = min_free.map_or(policy.free_bytes, |wanted| collect::missing_room(&store, wanted));
     policy.max_bytes = max_size.or(policy.max_bytes);
     policy.max_age = max_age.or(policy.max_age);
-    let now = now_us();
-    collect::note_compiler_uses(&store);
-    let uses = uses::load(&store).map_err(|error| unreadable(&error))?;
-    let listing = gc::list(&store, &uses, &gc::result_blobs).map_err(|error| unreadable(&error))?;
-    let plan = gc::plan(&listing, &policy, now);
+    let plan = collect::plan(&store, &policy).map_err(|error| unreadable(&error))?;
     if !shell.is_json() {
         show_plan(&plan, &policy, &store, shell);
     }
     let report = if dry_run {
         GcReport { plan, ..GcReport::default() }
     } else {
-        let report = gc::collect(&store, &policy, now, false).map_err(|error| unreadable(&error))?;
+        let report = collect::now(&store, &policy).map_err(|error| unreadable(&error))?;
         report.ok_or_else(|| {
             Failure::environment("another process is collecting this store")
                 .hint("try again when it has ended")
@@ -412,10 +410,9 @@ fn show_plan(plan: &GcPlan, policy: &Policy, store: &LocalStore, shell: &Shell) 
         ));
     }
     let results = plan.removals.iter().filter(|(entry, ..)| entry.space == Space::Result);
+    let labels = Labels::of(store);
     for (entry, ..) in results.clone().take(PLANNED_SHOWN) {
-        let label = perform::describe(store, ActionKey(entry.digest)).and_then(|found| found.label);
-        let label = label.unwrap_or_else(|| "(not recorded)".to_owned());
-        shell.out(&format!("    {}  {label}\n", entry.digest.short()));
+        shell.out(&format!("    {}  {}\n", entry.digest.short(), labels.shown(ActionKey(entry.digest))));
     }
     let more = results.count().saturating_sub(PLANNED_SHOWN);
     if more > 0 {

@@ -10,6 +10,9 @@ use crate::shell::{Shell, Tone};
 
 /// Runs it.
 pub(crate) fn run(args: &CcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
+    if let Some(root) = &args.target_dir {
+        return super::targets::run(args, root.as_deref(), settings, shell);
+    }
     match (&args.install_links, args.setup) {
         (Some(folder), _) => install_links(&settings.cwd.join(folder), settings, shell),
         (None, Some(BuildSystem::Cargo)) => write_cargo(settings, shell),

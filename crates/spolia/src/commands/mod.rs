@@ -9,6 +9,7 @@ mod dist;
 mod doctor;
 mod graph;
 mod init;
+mod labels;
 mod look;
 mod perf;
 mod pin;
@@ -16,6 +17,7 @@ mod run;
 mod schema;
 mod stats;
 mod sweep;
+mod targets;
 mod why;
 
 use crate::cli::Command;

@@ -7,6 +7,7 @@ use spolia_core::ActionKey;
 use spolia_engine::perform;
 use spolia_store::{LocalStore, pins};
 
+use super::labels::Labels;
 use super::why::counted;
 use crate::exit::{Exit, Failure};
 use crate::project::open_store;
@@ -92,9 +93,9 @@ fn list(store: &LocalStore, pinned: &BTreeSet<ActionKey>, shell: &Shell) {
         shell.json_line(&json!({ "kind": "cache-pins", "keys": pinned }));
         return;
     }
+    let labels = Labels::of(store);
     for key in pinned {
-        let label = perform::describe(store, *key).and_then(|found| found.label);
-        shell.out(&format!("{}  {}\n", key.0.short(), label.unwrap_or_else(|| "(not recorded)".to_owned())));
+        shell.out(&format!("{}  {}\n", key.0.short(), labels.shown(*key)));
     }
     if pinned.is_empty() {
         shell.err("nothing is pinned\n");

@@ -10,6 +10,7 @@ pub(crate) fn run(shell: &Shell) -> Result<Exit, Failure> {
     let mut schema = manifest::schema();
     // Tables that other rooms read are described by them.
     schema["properties"]["dist"] = spolia_dist::manifest::schema();
+    schema["properties"]["perf"] = spolia_perf::manifest::schema();
     schema["properties"]["sweep"] = spolia_sweep::manifest::schema();
     if shell.is_json() {
         shell.json_line(&schema);

@@ -305,6 +305,57 @@ fn setup_writes_for_cargo_and_prints_for_the_others() {
 }
 
 #[test]
+fn each_checkout_has_a_kept_target_folder_until_it_is_gone() {
+    let mut env = env();
+    // What cargo answers is its own tests' matter; here it is what Spolia makes of the answer.
+    let cargo = "#!/bin/sh\nif [ \"$1\" = locate-project ]; then [ -e Cargo.toml ] || { echo 'error: could not find' >&2; \
+                 exit 101; }; echo \"$PWD/Cargo.toml\"; else echo \"$1 in $CARGO_TARGET_DIR\"; fi\n";
+    env.write_program("bin/cargo", cargo);
+    env.set_var("PATH", format!("{}:/usr/bin:/bin", env.path("bin").display()));
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let in_folder = |folder: &str, args: &[&str]| {
+        let place = env.path(folder);
+        let first = ["-C", place.to_str().unwrap(), "cc", "--target-dir"];
+        env.command(first.iter().chain(args)).output().unwrap()
+    };
+    assert_eq!(in_folder(".", &[]).status.code(), Some(2), "there is no workspace");
+    env.write("one/app/Cargo.toml", "");
+    env.write("two/app/Cargo.toml", "");
+    let (one, two) = (text(&in_folder("one/app", &[])), text(&in_folder("two/app", &[])));
+    assert!(one != two && std::path::Path::new(one.trim_end()).is_dir(), "{one} {two}");
+    assert_eq!(text(&in_folder("one/app", &[])), one);
+    assert_eq!(text(&in_folder("one/app", &["--", "cargo", "build"])), format!("build in {one}"));
+    std::fs::write(std::path::Path::new(one.trim_end()).join("big"), vec![1; 100_000]).unwrap();
+    // Gone with what held it: that may be a disk that is not mounted, so only `--prune` takes it.
+    std::fs::remove_dir_all(env.path("one")).unwrap();
+    in_folder("two/app", &[]);
+    let listed = text(&in_folder("two/app", &["--list"]));
+    assert!(listed.contains("one/app  (gone") && listed.contains("two/app  (there)"), "{listed}");
+    let planned = in_folder("two/app", &["--prune", "--dry-run"]);
+    assert!(String::from_utf8_lossy(&planned.stderr).contains("would remove"));
+    assert!(std::path::Path::new(one.trim_end()).is_dir());
+    assert!(in_folder("two/app", &["--prune"]).status.success());
+    assert!(!std::path::Path::new(one.trim_end()).exists() && std::path::Path::new(two.trim_end()).is_dir());
+    // Gone from where it was: the next call takes it.
+    env.write("other/Cargo.toml", "");
+    std::fs::remove_dir_all(env.path("two/app")).unwrap();
+    in_folder("other", &[]);
+    assert!(!std::path::Path::new(two.trim_end()).exists());
+}
+
+#[test]
+fn results_of_compilers_are_listed_by_what_was_compiled() {
+    let env = env();
+    compile(&env);
+    compile(&env);
+    let output = env.command(["--json", "cache", "ls"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results = listed["results"].as_array().unwrap();
+    assert_eq!(results.len(), 1);
+    assert_eq!((&results[0]["label"], &results[0]["hits"]), (&"gcc x.c".into(), &1.into()));
+}
+
+#[test]
 fn a_compiler_that_is_not_there_is_127() {
     let env = env();
     let output = env.command(["cc", "no-such-target-gcc", "-c", "x.c"]).output().unwrap();

@@ -1,8 +1,9 @@
 //! `spolia perf analyze`: where the time of one build went.
 
 use spolia_perf::analyze::{Analysis, analyze};
+use spolia_perf::check::limits_of_measured;
 
-use super::{Perf, operand, words};
+use super::{Perf, check, conf, operand, words};
 use crate::cli::perf::AnalyzeArgs;
 use crate::exit::{Exit, Failure};
 use crate::shell::Shell;
@@ -11,8 +12,9 @@ use crate::shell::Shell;
 pub(crate) fn run(args: &AnalyzeArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
     let records = operand::records(&args.what, perf)?;
     let found: Vec<Analysis> = records.iter().map(analyze).collect();
+    let thresholds = limits_of_measured(&records, &conf::thresholds_or_warn(perf));
     if perf.settings.json {
-        perf.shell.json_line(&serde_json::json!({ "analyses": found }));
+        perf.shell.json_line(&serde_json::json!({ "analyses": found, "thresholds": thresholds }));
         return Ok(Exit::Success);
     }
     for (analysis, record) in found.iter().zip(&records) {
@@ -28,6 +30,10 @@ pub(crate) fn run(args: &AnalyzeArgs, perf: &Perf<'_>) -> Result<Exit, Failure> 
             cost(record.values(spolia_perf::record::Sample::cpu_us)),
         ));
         show(analysis, perf.shell);
+    }
+    if !thresholds.is_empty() {
+        perf.shell.out("\nthresholds\n");
+        check::show(&thresholds, perf.shell);
     }
     Ok(Exit::Success)
 }

@@ -1,6 +1,6 @@
 //! `spolia perf compare`, and how a comparison is shown.
 
-use spolia_perf::compare::{Comparison, StepComparison, compare};
+use spolia_perf::compare::{Comparison, StepComparison, compare, mark_accepted};
 use spolia_perf::record::Record;
 use spolia_perf::verdict::percent;
 use spolia_perf::{Rule, Verdict, Word};
@@ -24,7 +24,11 @@ pub(crate) fn run(args: &CompareArgs, perf: &Perf<'_>) -> Result<Exit, Failure> 
         Ok(records)
     };
     let (before, after) = (of(&args.before)?, of(&args.after)?);
-    let found = compare(&before, &after, false, &Rule::default()).map_err(|error| failure(&error))?;
+    let mut found = compare(&before, &after, false, &Rule::default()).map_err(|error| failure(&error))?;
+    if found.iter().any(Comparison::is_worse) {
+        let baselines = perf.index()?.baselines(Some(&perf.root_text())).map_err(|error| failure(&error))?;
+        mark_accepted(&mut found, &before, &after, &baselines);
+    }
     if let Some(path) = &args.export_markdown {
         write_text(&perf.settings.cwd.join(path), &markdown(&found))?;
     }
@@ -62,6 +66,9 @@ pub(super) fn show(comparison: &Comparison, shell: &Shell) {
 pub(super) fn show_verdicts(comparison: &Comparison, shell: &Shell) {
     verdict("CPU", &comparison.cpu, shell);
     verdict("wall", &comparison.wall, shell);
+    if let Some(because) = &comparison.accepted {
+        shell.status(Tone::Plain, "accepted", &format!("as the new normal: {because}"));
+    }
     for line in &comparison.machines {
         shell.warning(&format!("the machines differ: {line}"), &[]);
     }

@@ -3,7 +3,10 @@
 mod accept;
 mod analyze;
 mod benchmark;
+mod bisect;
+mod check;
 mod compare;
+mod conf;
 mod history;
 mod monitor;
 mod operand;
@@ -40,6 +43,8 @@ pub(crate) fn run(args: &PerfArgs, settings: &Settings, shell: &Shell) -> Result
         PerfCommand::Report(args) => report::run(args, &perf),
         PerfCommand::Trace(args) => report::trace(args, &perf),
         PerfCommand::Benchmark(args) => benchmark::run(args, &perf),
+        PerfCommand::Check(args) => check::run(args, &perf),
+        PerfCommand::Bisect(args) => bisect::run(args, &perf),
         PerfCommand::Compare(args) => compare::run(args, &perf),
         PerfCommand::History(args) => history::run(args, &perf),
     }

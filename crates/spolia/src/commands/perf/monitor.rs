@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use spolia_build::build::{Ended, Forced};
 use spolia_build::{Build, Options};
+use spolia_cc::tally;
 use spolia_core::Event;
 use spolia_core::event::EventKind;
 use spolia_engine::measure::{self, Closely, Live, Output, PeakFrom, Sampler, Subject, Watch};
+use spolia_perf::check::{Outcome, limits_of_measured};
 use spolia_perf::history::{Past, of_run, state_of};
+use spolia_perf::manifest::What;
 use spolia_perf::record::{Ending, Facts, Record, Sample};
 use spolia_store::journal::Run;
 use spolia_store::{JournalWriter, RunId};
 
-use super::{Perf, failure, line, state, words};
+use super::{Perf, check, conf, failure, line, state, words};
 use crate::cli::perf::MonitorArgs;
 use crate::commands::build::{self, cancel_on_signals, digest_cache, how_options, with_session};
 use crate::exit::{Exit, Failure};
@@ -26,7 +29,8 @@ use crate::shell::{Shell, Tone};
 
 /// Runs it.
 pub(crate) fn run(args: &MonitorArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
-    let (record, exit) = if args.command.is_empty() { steps(args, perf)? } else { command(args, perf)? };
+    let (mut record, exit) = if args.command.is_empty() { steps(args, perf)? } else { command(args, perf)? };
+    record.thresholds = limits_of_measured(std::slice::from_ref(&record), &conf::thresholds_or_warn(perf));
     if let Some(path) = &args.output {
         write(&perf.settings.cwd.join(path), &record)?;
     }
@@ -34,6 +38,16 @@ pub(crate) fn run(args: &MonitorArgs, perf: &Perf<'_>) -> Result<Exit, Failure> 
         perf.shell.json_line(&record);
     } else if !perf.settings.quiet {
         summary(&record, perf.shell);
+        let above = record.thresholds.iter().filter(|finding| finding.outcome != Outcome::Ok);
+        for finding in above {
+            let what = finding.what.map_or("thresholds", What::key);
+            let says = check::says(finding);
+            perf.shell.status(
+                check::tone(finding.outcome),
+                finding.outcome.text(),
+                &format!("{what}: {says}"),
+            );
+        }
     }
     Ok(exit)
 }
@@ -71,6 +85,7 @@ fn command(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failur
     let subject = args.label.name.clone().unwrap_or_else(|| line(&args.command));
     let facts = Facts { state: state(&args.label), ..perf.facts("monitor", subject, words, &cancel) };
     let run = RunId::new(now_us());
+    let calls = Calls::begin(perf, &run);
     let mut journal = Journal::new(perf, &run);
     journal.take(perf.run_started(run.as_str()));
     journal.take(EventKind::Measuring { series: 0, facts: value(&facts) });
@@ -78,7 +93,7 @@ fn command(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failur
         program: args.command[0].clone(),
         args: args.command[1..].to_vec(),
         folder: perf.cwd.clone(),
-        env: Vec::<(OsString, Option<OsString>)>::new(),
+        env: calls.env(),
         output: if perf.settings.json { Output::Stderr } else { Output::Inherit },
     };
     let mut live = LiveLine::new(perf);
@@ -101,6 +116,7 @@ fn command(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failur
     };
     let mut sample = Sample::of(&taken, started);
     sample.load_after = spolia_perf::host::load();
+    calls.end(perf, &mut sample, |record, session| record.session == session);
     journal.take(EventKind::Measured { series: 0, sample: value(&sample) });
     let exit = match sample.ending {
         Ending::Ok => Exit::Success,
@@ -129,6 +145,7 @@ fn steps(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failure>
     let recorder = Recorder::new(Box::new(painter), journal).heed(&cancel);
     let sink = |kind: EventKind| recorder.take(kind);
     let digests = digest_cache(&perf.store, &project.root);
+    let calls = Calls::begin(perf, &run);
     let around = Around::start();
     let started = now_us();
     let id = run.clone();
@@ -155,6 +172,9 @@ fn steps(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failure>
     let facts =
         Facts { state: of_ended(&ended).or(state(&args.label)), platform: platform(&options), ..facts };
     fill(&mut sample, &ended, exit);
+    // A step does not see our variables: what ran in the tree meanwhile was a step's, unless somebody else compiled there.
+    let here = perf.root_text();
+    calls.end(perf, &mut sample, |record, _| Path::new(&record.folder).starts_with(&here));
     recorder.take(EventKind::Measuring { series: 0, facts: value(&facts) });
     recorder.take(EventKind::Measured { series: 0, sample: value(&sample) });
     recorder
@@ -199,6 +219,57 @@ fn of_ended(ended: &Ended) -> Option<spolia_perf::record::State> {
     state_of(ended.summary.ran, ended.summary.up_to_date + ended.summary.restored)
 }
 
+/// The compiler cache's calls in one run.
+struct Calls {
+    session: String,
+    /// Whether the command is told it by us.
+    is_ours: bool,
+    bytes: u64,
+    since_us: u64,
+}
+
+impl Calls {
+    fn begin(perf: &Perf<'_>, run: &RunId) -> Self {
+        let named = perf.settings.var("SPOLIA_SESSION").map(|name| name.to_string_lossy().into_owned());
+        let is_ours = named.is_none();
+        Self {
+            session: named.unwrap_or_else(|| run.to_string()),
+            is_ours,
+            bytes: tally::size_bytes(&perf.store),
+            since_us: now_us(),
+        }
+    }
+
+    /// Tells the command's compiler calls apart from those of others.
+    fn env(&self) -> Vec<(OsString, Option<OsString>)> {
+        let told = ("SPOLIA_SESSION".into(), Some(self.session.clone().into()));
+        if self.is_ours { vec![told] } else { Vec::new() }
+    }
+
+    /// Writes down those that `is_it`, by compiler.
+    fn end(self, perf: &Perf<'_>, sample: &mut Sample, is_it: impl Fn(&tally::Record, &str) -> bool) {
+        if tally::size_bytes(&perf.store) != self.bytes
+            && let Ok(all) = tally::read(&perf.store, self.since_us)
+        {
+            for record in all.records.iter().filter(|record| is_it(record, &self.session)) {
+                let (hits, misses) = match record.outcome.as_str() {
+                    "hit" => (1, 0),
+                    "miss" => (0, 1),
+                    _ => continue,
+                };
+                let name = Path::new(&record.compiler).file_name().unwrap_or_default().to_string_lossy();
+                let calls = sample.compilers.entry(name.into_owned()).or_default();
+                calls.hits += hits;
+                calls.misses += misses;
+            }
+        }
+        if sample.compilers.is_empty() {
+            let why = "no cacheable compiler call went through `spolia cc` with this store".to_owned();
+            sample.not_observed.insert("compilers".to_owned(), why);
+        }
+    }
+}
+
 /// What the build knows of itself.
 fn fill(sample: &mut Sample, ended: &Ended, exit: Exit) {
     let summary = &ended.summary;
@@ -217,7 +288,6 @@ fn fill(sample: &mut Sample, ended: &Ended, exit: Exit) {
     if summary.store_bytes.is_none() {
         missing("store_bytes", "the store was not counted");
     }
-    missing("compilers", "no compiler call was reported to the build");
     sample.ending = match exit {
         Exit::Success => Ending::Ok,
         Exit::Interrupted => Ending::Cancelled,
@@ -490,6 +560,10 @@ fn summary(record: &Record, shell: &Shell) {
         let share = share.unwrap_or_default();
         let state = facts.state.map(|state| format!(", {}", state.text())).unwrap_or_default();
         row("cache", format!("{hits} hits, {misses} misses{share}{state}"));
+    }
+    for (compiler, calls) in &sample.compilers {
+        let share = (calls.hits * 100).checked_div(calls.hits + calls.misses).unwrap_or(0);
+        row("compiler", format!("{compiler}: {} hits, {} misses ({share}%)", calls.hits, calls.misses));
     }
     if let Some(bytes) = sample.build_size_bytes {
         row("outputs", told::size(bytes));
