@@ -16,10 +16,12 @@ mod demo;
 mod dist;
 mod docs;
 mod fuzz;
+mod large;
 mod packages;
 mod perf;
 mod report;
 mod run;
+mod sweep;
 mod test;
 mod tidy;
 
@@ -40,6 +42,10 @@ cargo xtask TASK
   perf-aa      live comparisons of a command of 10 ms with itself, with +20% and with +3% planted, and how often each
                word is said: [--comparisons N] [--planted N] (long)
   report-outline  write what the page of `perf report` tells a program that reads it aloud
+  dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others:
+               [--keep] [--spolia FILE] (long)
+  sweep-proof  what Cargo compiles after `spolia sweep`, in every surrounding and with every policy, on a workspace of
+               published crates: [--small] [--sample] [--spolia=PROGRAM] [SCENARIO…] (long without `--small`)
   bench        the task-cache benchmark beside its peers (long)
 ";
 
@@ -53,10 +59,12 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
         Some("conformance") => conformance::run(&rest),
+        Some("dist-large") => large::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
         Some("perf-aa") => perf::aa::run(&rest),
         Some("report-outline") => report::write_outline(),
+        Some("sweep-proof") => sweep::proof(&rest),
         Some("bench") => run::root().and_then(|root| {
             run::cargo(&["build", "--release", "--package", "spolia"])?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)

@@ -44,6 +44,11 @@ pub(crate) fn checked(command: &mut Command) -> Done {
     if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", line(command))) }
 }
 
+/// Runs it and says nothing where it succeeds.
+pub(crate) fn quietly(command: &mut Command) -> Done {
+    output(command).map(drop)
+}
+
 /// Runs it quietly and gives what it prints.
 pub(crate) fn output(command: &mut Command) -> Done<String> {
     let made = command.stderr(Stdio::inherit()).output();

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{conformance, dist, docs, packages, perf, report, tidy};
+use crate::{conformance, dist, docs, packages, perf, report, sweep, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
@@ -49,6 +49,7 @@ fn tests() -> Done {
     // The rows of one compiler: `cargo xtask conformance` has all of them, beside the peers.
     conformance::run(&["--tool", "spolia", "--compiler", "gcc"].map(str::to_owned))?;
     conformance::rust::run(&["--tool", "spolia", "--sample"].map(str::to_owned))?;
+    sweep::proof(&["--small".to_owned(), "--sample".to_owned()])?;
     perf::reference()
 }
 

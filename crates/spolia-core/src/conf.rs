@@ -11,6 +11,7 @@ use std::rc::Rc;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Severity, Source, nearest};
+use crate::path::RelPath;
 
 /// A manifest larger than this is refused: 16 MiB.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
@@ -294,6 +295,31 @@ pub fn parse<'a>(file: u32, text: &'a str, problems: &mut Problems) -> Table<'a>
         problems.push(Problem::error(Span::new(file, span), message));
     }
     Table::new(file, table.into_inner(), whole)
+}
+
+/// Reads the table `name` of the root manifest `text` and nothing else of it, for a room that has a table of its own:
+/// `read` is called with the table where there is one. The text's syntax is taken as sound: whoever reads the steps
+/// says so where it is not.
+///
+/// # Errors
+/// Every mistake that `read` found.
+pub fn read_table<T: Default>(
+    file: RelPath,
+    text: &str,
+    name: &str,
+    read: impl FnOnce(Table<'_>, &mut Problems) -> T,
+) -> Result<T, Vec<Diagnostic>> {
+    let mut problems = Problems::default();
+    let (number, source) = problems.add_source(Source::new(file, text.to_owned()));
+    let mark = problems.mark();
+    let mut whole = parse(number, source.text(), &mut problems);
+    if problems.error_count() > 0 {
+        problems.rewind(mark);
+        return Ok(T::default());
+    }
+    let table = whole.take_table(name, &mut problems);
+    let value = table.map(|table| read(table, &mut problems)).unwrap_or_default();
+    if problems.error_count() > 0 { Err(problems.into_diagnostics()) } else { Ok(value) }
 }
 
 /// The parser's words in our form. Where nothing at all stands it would speak of quotes.
@@ -605,7 +631,6 @@ fn split_number(text: &str) -> Option<(u64, &str)> {
 mod tests {
     use super::*;
     use crate::diagnostic::{Style, render_all};
-    use crate::path::RelPath;
 
     /// What `read` makes of `text`, and what it found wrong.
     fn check<T>(text: &str, read: impl FnOnce(&mut Table<'_>, &mut Problems) -> T) -> (T, String) {

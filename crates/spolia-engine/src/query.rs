@@ -1,6 +1,6 @@
 //! Questions put to other programs: what they say is wanted, not what they make. Knows no action.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,12 +30,4 @@ pub fn ask(query: &Query, cancel: &Cancel, timeout: Option<Duration>) -> std::io
     command.args(&query.args).current_dir(&query.folder).env_clear().stdin(std::process::Stdio::null());
     command.envs(query.env.iter().map(|(name, value)| (name, value)));
     process::run(command, &Limits { cancel, timeout }, &mut |_, _| {})
-}
-
-/// Turns this process into another program. Returns only where that failed.
-pub fn become_program(program: &OsStr, args: &[OsString]) -> std::io::Error {
-    use std::os::unix::process::CommandExt as _;
-    #[expect(clippy::disallowed_methods, reason = "this is the executor of questions")]
-    let mut command = std::process::Command::new(program);
-    command.args(args).exec()
 }

@@ -45,6 +45,8 @@ pub struct Applied {
     pub outdated: bool,
     /// Profile folders that were left, since a build runs in them.
     pub busy: Vec<String>,
+    /// Why the rest was not tried: nothing can be put aside on a full or read-only disk.
+    pub hindered: Option<String>,
 }
 
 /// What is asked while a plan is carried out.
@@ -136,7 +138,7 @@ pub fn apply(
     }
     let busy: BTreeSet<&str> = locks.busy.iter().map(String::as_str).collect();
     let mut aside = aside;
-    for entry in &plan.entries {
+    'entries: for entry in &plan.entries {
         if !(guide.go_on)(applied.bytes) {
             applied.stopped = true;
             break;
@@ -153,7 +155,11 @@ pub fn apply(
             };
             match done {
                 Ok(()) => applied.parts += 1,
-                Err(error) => applied.left.push((part.path.clone(), error.to_string())),
+                Err(error) if aside.is_some() && is_hindrance(&error) => {
+                    applied.hindered = Some(error.to_string());
+                    break 'entries;
+                }
+                Err(error) => applied.left.push((part.path.to_path_buf(), error.to_string())),
             }
         }
         if applied.left.len() == before {
@@ -163,6 +169,12 @@ pub fn apply(
     }
     drop(locks.held);
     Ok(applied)
+}
+
+/// Whether the next thing cannot be put aside either.
+fn is_hindrance(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
 }
 
 fn split(path: &Path) -> Result<(&Path, CString), std::io::Error> {

@@ -1,7 +1,8 @@
 //! Other tools' caches: who holds how much, and one budget for all: `surroundings → Vec<Cache> → Vec<Step>`.
 //!
 //! Each is made smaller in its owner's own way; nothing here deletes a file of another tool's cache, but for sources that
-//! Cargo has unpacked and unpacks again without the network. Those go under Cargo's own lock.
+//! Cargo has unpacked and unpacks again without the network: their archive or repository is there. Those go under Cargo's
+//! own lock.
 //!
 //! | cache | measured | made smaller by |
 //! |---|---|---|
@@ -128,6 +129,19 @@ impl Surroundings<'_> {
         std::env::split_paths(&search.unwrap_or_default()).any(is_there)
     }
 
+    /// The folder that a tool says its cache is in; `None` where it is not installed or says nothing of use.
+    fn place(&self, line: &str) -> Result<Option<PathBuf>, SweepError> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        if !self.has(&words[0]) {
+            return Ok(None);
+        }
+        match self.run(&words, &[], LOOK_TIMEOUT) {
+            Ok(said) => Ok(Some(PathBuf::from(said.trim())).filter(|path| path.is_absolute())),
+            Err(SweepError::Stopped) => Err(SweepError::Stopped),
+            Err(_) => Ok(None),
+        }
+    }
+
     fn run(&self, words: &[String], env: &[(&str, String)], timeout: Duration) -> Result<String, SweepError> {
         let command = words.join(" ");
         let (program, args) = words.split_first().ok_or_else(|| SweepError::Answer {
@@ -156,28 +170,36 @@ impl Surroundings<'_> {
             End::Cancelled => Err(SweepError::Stopped),
             _ => {
                 let text = said(&ended.log, Stream::Stderr);
-                let what =
-                    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed").to_owned();
-                Err(SweepError::Answer { command, what })
+                let last = text.lines().rfind(|line| !line.trim().is_empty());
+                Err(SweepError::Tool { command, said: last.unwrap_or("it said nothing").to_owned() })
             }
         }
     }
 }
 
-/// Every cache that is there, without Spolia's own.
+/// Every cache that is there, without Spolia's own; of one owner alone where `only` names it.
 ///
 /// # Errors
 /// It was stopped.
-pub fn look(around: &Surroundings<'_>) -> Result<Vec<Cache>, SweepError> {
+pub fn look(around: &Surroundings<'_>, only: Option<Owner>) -> Result<Vec<Cache>, SweepError> {
+    let wanted = |owner: Owner| only.is_none_or(|only| only == owner);
     let cargo = around.var("CARGO_HOME").unwrap_or_else(|| around.home.join(".cargo"));
     let base = around.cache_home();
+    // A tool's own files may say where its cache is, so it is asked.
+    let said = |owner: Owner, line: &str, usual: PathBuf| -> Result<PathBuf, SweepError> {
+        Ok(if wanted(owner) { around.place(line)?.unwrap_or(usual) } else { usual })
+    };
     let go = around.var("GOCACHE").unwrap_or_else(|| base.join("go-build"));
+    let go = said(Owner::Go, "go env GOCACHE", go)?;
     let pip = around.var("PIP_CACHE_DIR").unwrap_or_else(|| base.join("pip"));
+    let pip = said(Owner::Pip, "pip cache dir", pip)?;
     let npm = around.var("npm_config_cache").unwrap_or_else(|| around.home.join(".npm"));
+    let npm = said(Owner::Npm, "npm config get cache", npm)?;
     let ccache = around.var("CCACHE_DIR").unwrap_or_else(|| {
         let old = around.home.join(".ccache");
         if old.is_dir() { old } else { base.join("ccache") }
     });
+    let ccache = said(Owner::Ccache, "ccache --get-config cache_dir", ccache)?;
     let sccache = around.var("SCCACHE_DIR").unwrap_or_else(|| base.join("sccache"));
     let its_own = |text: &str| Err(text.to_owned());
     let needs = |program: &str| match around.has(program) {
@@ -200,7 +222,7 @@ pub fn look(around: &Surroundings<'_>) -> Result<Vec<Cache>, SweepError> {
     let mut caches = Vec::new();
     for (owner, folders, way) in folders {
         let folders: Vec<PathBuf> = folders.into_iter().filter(|folder| folder.is_dir()).collect();
-        if folders.is_empty() {
+        if folders.is_empty() || !wanted(owner) {
             continue;
         }
         let bytes = folders.iter().map(|folder| folder_bytes(folder)).sum();
@@ -216,7 +238,7 @@ pub fn look(around: &Surroundings<'_>) -> Result<Vec<Cache>, SweepError> {
         (Owner::Buildkit, &["buildctl", "du"], total_bytes),
     ];
     for (owner, words, read) in containers {
-        if !around.has(words[0]) {
+        if !around.has(words[0]) || !wanted(owner) {
             continue;
         }
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -439,7 +461,7 @@ fn remove_unpacked(
     for folder in folders {
         for above in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             for entry in std::fs::read_dir(above.path()).into_iter().flatten().flatten() {
-                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || !comes_back(home, &entry.path()) {
                     continue;
                 }
                 let ok = entry.path().join(".cargo-ok");
@@ -477,6 +499,22 @@ fn remove_unpacked(
     }
     drop(locks);
     Ok(())
+}
+
+/// Whether Cargo can unpack `unpacked` again from what it has downloaded: `registry/src/INDEX/NAME` from
+/// `registry/cache/INDEX/NAME.crate`, `git/checkouts/REPOSITORY/COMMIT` from `git/db/REPOSITORY`. Submodules are fetched
+/// anew for each checkout.
+fn comes_back(home: &Path, unpacked: &Path) -> bool {
+    let (Some(name), Some(above)) = (unpacked.file_name(), unpacked.parent().and_then(Path::file_name))
+    else {
+        return false;
+    };
+    if unpacked.starts_with(home.join("git")) {
+        return home.join("git/db").join(above).is_dir() && !unpacked.join(".gitmodules").exists();
+    }
+    let mut archive = name.to_owned();
+    archive.push(".crate");
+    home.join("registry/cache").join(above).join(archive).is_file()
 }
 
 #[cfg(test)]
@@ -522,6 +560,34 @@ mod tests {
         check(1700, &[(Owner::Cargo, 100), (Owner::Go, 100)]);
         check(0, &[(Owner::Cargo, 100), (Owner::Go, 300), (Owner::Spolia, 500)]);
         assert!(plan(&caches, None, None).is_empty());
+    }
+
+    #[test]
+    fn only_what_cargo_unpacks_again_goes() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = temp.path();
+        let make = |path: &str| {
+            std::fs::create_dir_all(home.join(path).parent().unwrap()).unwrap();
+            std::fs::write(home.join(path), "x").unwrap();
+        };
+        for path in [
+            "registry/src/i/a-1/lib.rs",
+            "registry/cache/i/a-1.crate",
+            "registry/src/i/b-1/lib.rs",
+            "git/checkouts/r-1/c/lib.rs",
+            "git/checkouts/r-1/d/.gitmodules",
+            "git/db/r-1/HEAD",
+            "git/checkouts/s-1/c/lib.rs",
+        ] {
+            make(path);
+        }
+        let check =
+            |path: &str, expect: bool| assert_eq!(comes_back(home, &home.join(path)), expect, "{path}");
+        check("registry/src/i/a-1", true);
+        check("registry/src/i/b-1", false);
+        check("git/checkouts/r-1/c", true);
+        check("git/checkouts/r-1/d", false);
+        check("git/checkouts/s-1/c", false);
     }
 
     #[test]

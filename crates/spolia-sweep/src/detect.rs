@@ -8,6 +8,7 @@
 //! tree, and of which the tree has every unit of other people's packages, is a configuration. One that lacks some
 //! was of an older lock file and is none ([`more`]).
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
@@ -151,14 +152,21 @@ pub(crate) fn more(
     report: &(dyn Fn(Progress<'_>) -> bool + Sync),
 ) -> Result<(), SweepError> {
     let mut tried: HashSet<CargoCommand> = HashSet::new();
-    let lineage = Lineage::of(&surveyed.target, profiles);
+    let lineage = LazyCell::new({
+        let (target, profiles) = (surveyed.target.clone(), profiles.to_vec());
+        move || Lineage::of(&target, &profiles)
+    });
+    let is_of = |unit: &Unexplained, packages: &BTreeSet<u64>| {
+        // Mostly what it was compiled with itself is gone already; only else the whole tree is read.
+        unit.fingerprint.deps.iter().all(|one| packages.contains(&one.0)) && lineage.is_of(unit, packages)
+    };
     let mut everything = false;
     for stage in [Stage::Frequent, Stage::Selections, Stage::Variants, Stage::Features] {
         let mut open = unexplained(surveyed, workspace, profiles);
         if open.is_empty() {
             return Ok(());
         }
-        if !everything && open.iter().any(|unit| !lineage.is_of(unit, &surveyed.packages)) {
+        if !everything && open.iter().any(|unit| !is_of(unit, &surveyed.packages)) {
             // Packages that only some feature brings are in the lock file too.
             everything = true;
             let all = CargoCommand::new("check", &["--workspace", "--all-targets", "--all-features"]);
@@ -169,7 +177,7 @@ pub(crate) fn more(
                 surveyed.asked.push((all.clone(), asked));
             }
         }
-        open.retain(|unit| lineage.is_of(unit, &surveyed.packages));
+        open.retain(|unit| is_of(unit, &surveyed.packages));
         if open.is_empty() {
             return Ok(());
         }

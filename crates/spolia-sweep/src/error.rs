@@ -43,6 +43,14 @@ pub enum SweepError {
         /// What is wrong with the answer.
         what: String,
     },
+    /// A cache's own tool failed.
+    #[error("`{command}` failed: {said}")]
+    Tool {
+        /// What was run.
+        command: String,
+        /// The last of what it said.
+        said: String,
+    },
     /// It was stopped from the keyboard.
     #[error("stopped")]
     Stopped,

@@ -239,19 +239,6 @@ impl Live {
         self.docs.extend(named.docs.iter().cloned());
     }
 
-    /// The live unit of the same package and target in a profile, which took the place of another.
-    pub fn successor(&self, profile: &str, package: &str, targets: &BTreeSet<String>) -> Option<UnitHash> {
-        let live = self.profiles.get(profile)?;
-        let same = |unit: &UnitName| unit.package == package && !unit.targets.is_disjoint(targets);
-        live.units.iter().filter(|(_, (unit, _))| same(unit)).map(|(hash, _)| *hash).min()
-    }
-
-    /// Whether any live unit in a profile is of the package.
-    pub fn has_package(&self, profile: &str, package: &str) -> bool {
-        let live = self.profiles.get(profile);
-        live.is_some_and(|live| live.units.values().any(|(unit, _)| unit.package == package))
-    }
-
     /// Units in all profiles.
     pub fn unit_count(&self) -> usize {
         self.profiles.values().map(|profile| profile.units.len()).sum()

@@ -1,7 +1,6 @@
 //! `text of the root manifest → SweepConf`: the table `[sweep]`. Knows no steps and no disk.
 
-use spolia_core::conf::{Problem, Problems, parse as toml};
-use spolia_core::diagnostic::Source;
+use spolia_core::conf::{Problem, read_table};
 use spolia_core::{Diagnostic, RelPath};
 
 use crate::command::CargoCommand;
@@ -24,23 +23,14 @@ pub struct SweepConf {
 
 const KEYS: &[&str] = &["commands", "keep-last", "quarantine-age"];
 
-/// Reads `[sweep]` of the root manifest `text`. Its syntax is taken as sound: whoever reads the steps says so where
-/// it is not.
+/// Reads `[sweep]` of the root manifest `text`.
 ///
 /// # Errors
 /// Every mistake in the table.
 pub fn parse(file: RelPath, text: &str) -> Result<SweepConf, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let (number, source) = problems.add_source(Source::new(file, text.to_owned()));
-    let mark = problems.mark();
-    let mut whole = toml(number, source.text(), &mut problems);
-    if problems.error_count() > 0 {
-        problems.rewind(mark);
-        return Ok(SweepConf::default());
-    }
-    let mut conf = SweepConf::default();
-    if let Some(mut table) = whole.take_table("sweep", &mut problems) {
-        for command in table.take_list("commands", &mut problems).map(|list| list.value).unwrap_or_default() {
+    read_table(file, text, "sweep", |mut table, problems| {
+        let mut conf = SweepConf::default();
+        for command in table.take_list("commands", problems).map(|list| list.value).unwrap_or_default() {
             match CargoCommand::parse(&command.value) {
                 Ok(read) => conf.commands.push(read),
                 Err(error) => problems.push(
@@ -49,13 +39,13 @@ pub fn parse(file: RelPath, text: &str) -> Result<SweepConf, Vec<Diagnostic>> {
                 ),
             }
         }
-        let count = table.take_int("keep-last", 0..=10_000, &mut problems);
+        let count = table.take_int("keep-last", 0..=10_000, problems);
         conf.keep_last = count.map(|count| count.value);
         conf.quarantine_age_s =
-            table.take_duration_ms("quarantine-age", &mut problems).map(|age| age.value.div_ceil(1000));
-        table.finish("`[sweep]`", KEYS, &mut problems);
-    }
-    if problems.error_count() > 0 { Err(problems.into_diagnostics()) } else { Ok(conf) }
+            table.take_duration_ms("quarantine-age", problems).map(|age| age.value.div_ceil(1000));
+        table.finish("`[sweep]`", KEYS, problems);
+        conf
+    })
 }
 
 /// `[sweep]` for editors: a part of the manifest's JSON Schema.

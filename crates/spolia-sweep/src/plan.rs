@@ -5,12 +5,12 @@
 //! configuration needs as well stays, so that no build is left with half of its units.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::live::Live;
+use crate::live::{Live, UnitName};
 use crate::names::UnitHash;
 use crate::scan::{Details, Item, Place, Scan};
 
@@ -51,6 +51,8 @@ pub enum Why {
     PackageOld,
     /// A report of a build before the last.
     ReportOld,
+    /// What a tool made of a program that no configuration builds, not touched for a day.
+    ProgramGone,
     /// Documentation of a crate that no configuration documents.
     DocGone,
     /// Of no use in a cache that is saved: a fresh checkout compiles these crates anew.
@@ -117,12 +119,17 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Part {
     /// Below the target directory.
-    pub path: PathBuf,
+    #[serde(serialize_with = "as_text")]
+    pub path: Arc<Path>,
     /// What it is.
     pub place: Place,
     /// Device and number.
     #[serde(skip)]
     pub id: (u64, u64),
+}
+
+fn as_text<S: serde::Serializer>(path: &Arc<Path>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// What goes from one target directory.
@@ -146,11 +153,11 @@ pub struct SweepPlan {
     pub above_limit: bool,
 }
 
-type Group = (Arc<str>, Option<UnitHash>, Option<PathBuf>);
+type Group = (Arc<str>, Option<UnitHash>, Option<Arc<Path>>);
 
 /// What to remove. `now_us` is µs since 1970.
 pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan {
-    let mut planner = Planner { scan, live, policy, now_us, entries: BTreeMap::new() };
+    let mut planner = Planner::new(scan, live, policy, now_us);
     let is_known = |item: &&Item| !policy.unknown_profiles.contains(&*item.profile);
     let (mut stale, mut rest) = (Vec::new(), Vec::new());
     for item in scan.items.iter().filter(is_known) {
@@ -162,7 +169,7 @@ pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan
     if !policy.all {
         let scratch = [Place::Scratch, Place::Package, Place::Timings];
         let goes = |item: &Item| policy.for_cache_save && scratch.contains(&item.place);
-        stale.retain(|item| goes(item) || planner.why(item).is_some());
+        stale.retain(|item| goes(item) || planner.is_of_no_use(item));
     }
     let mut result = SweepPlan {
         stale_bytes: freed(&stale),
@@ -181,19 +188,19 @@ pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan
     let mut gone: Vec<&Item> =
         stale.iter().filter(|item| policy.all || !young_groups.contains(&group(item))).copied().collect();
     for item in &gone {
-        let why = if policy.all { Why::All } else { planner.why(item).unwrap_or(Why::NotWorthSaving) };
+        let why = if policy.all { Some(Why::All) } else { None };
         planner.take(item, why);
     }
     if policy.all {
         for item in rest {
-            planner.take(item, Why::All);
+            planner.take(item, Some(Why::All));
             gone.push(item);
         }
     } else {
         if policy.for_cache_save {
             let of_no_use = |item: &&&Item| item.place == Place::Incremental;
             for item in rest.iter().filter(of_no_use) {
-                planner.take(item, Why::NotWorthSaving);
+                planner.take(item, Some(Why::NotWorthSaving));
                 gone.push(item);
             }
             rest.retain(|item| item.place != Place::Incremental);
@@ -206,7 +213,7 @@ pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan
 }
 
 fn group(item: &Item) -> Group {
-    let path = item.hash.is_none().then(|| item.path.clone());
+    let path = item.hash.is_none().then(|| Arc::clone(&item.path));
     (Arc::clone(&item.profile), item.hash, path)
 }
 
@@ -232,11 +239,36 @@ struct Planner<'p> {
     policy: &'p Policy,
     now_us: u64,
     entries: BTreeMap<Group, (Why, Vec<&'p Item>)>,
+    /// By profile folder and package: a tree has many stale units of each.
+    live_units: HashMap<(&'p str, &'p str), Vec<(UnitHash, &'p UnitName)>>,
+    live_compilers: HashSet<u64>,
+    newest_report_us: u64,
 }
 
 impl<'p> Planner<'p> {
+    fn new(scan: &'p Scan, live: &'p Live, policy: &'p Policy, now_us: u64) -> Self {
+        let mut live_units: HashMap<_, Vec<_>> = HashMap::new();
+        let mut live_compilers = HashSet::new();
+        for (profile, names) in &live.profiles {
+            for (hash, (unit, _)) in &names.units {
+                live_compilers.extend(unit.rustc);
+                live_units.entry((profile.as_str(), unit.package.as_str())).or_default().push((*hash, unit));
+            }
+        }
+        let reports = scan.items.iter().filter(|item| item.place == Place::Timings);
+        let newest_report_us = reports.map(|item| item.newest_us).max().unwrap_or(0);
+        let entries = BTreeMap::new();
+        Self { scan, live, policy, now_us, entries, live_units, live_compilers, newest_report_us }
+    }
+
     fn details(&self, item: &Item) -> Option<&'p Details> {
         self.scan.details.get(&(Arc::clone(&item.profile), item.hash?))
+    }
+
+    /// Whether a stale item is, looked at as a whole.
+    fn is_of_no_use(&self, item: &Item) -> bool {
+        let asks = [Place::Package, Place::Timings, Place::Scratch, Place::Tool];
+        !asks.contains(&item.place) || self.why(item).is_some()
     }
 
     /// Why a stale item is stale; `None` where it is not, looked at as a whole.
@@ -246,6 +278,11 @@ impl<'p> Planner<'p> {
             Place::Doc => return Some(Why::DocGone),
             Place::Package => return self.package_why(item, file),
             Place::Timings => return self.timing_why(item),
+            Place::Tool => {
+                // No lock says whether the tool runs.
+                let old = item.newest_us.saturating_add(SCRATCH_GRACE_US) < self.now_us;
+                return old.then_some(Why::ProgramGone);
+            }
             Place::Scratch => {
                 let old = item.newest_us.saturating_add(SCRATCH_GRACE_US) < self.now_us;
                 return old.then_some(Why::TestScratch);
@@ -267,28 +304,22 @@ impl<'p> Planner<'p> {
     }
 
     fn unit_why(&self, profile: &str, details: &Details) -> Why {
-        let live_compilers = || {
-            self.live
-                .profiles
-                .values()
-                .flat_map(|live| live.units.values())
-                .filter_map(|(unit, _)| unit.rustc)
-        };
         if let Some(rustc) = details.rustc
-            && !live_compilers().any(|other| other == rustc)
+            && !self.live_compilers.contains(&rustc)
         {
             return match &self.policy.installed {
                 Some(installed) if !installed.contains(&rustc) => Why::ToolchainGone,
                 _ => Why::ToolchainNotUsed,
             };
         }
-        if !self.live.has_package(profile, &details.package) {
+        let Some(others) = self.live_units.get(&(profile, details.package.as_str())) else {
             return Why::DependencyGone;
-        }
+        };
         if !details.rustflags.is_empty() && !self.has_flags(&details.rustflags) {
             return Why::FlagsNotDeclared { rustflags: details.rustflags.clone() };
         }
-        match self.live.successor(profile, &details.package, &details.targets) {
+        let same = |unit: &UnitName| details.targets.iter().any(|target| unit.targets.contains(target));
+        match others.iter().filter(|(_, unit)| same(unit)).map(|(hash, _)| *hash).min() {
             Some(by) => Why::Superseded { by },
             None => Why::TargetGone,
         }
@@ -304,7 +335,7 @@ impl<'p> Planner<'p> {
 
     fn incremental_why(&self, profile: &str, file: &str) -> Why {
         let name = file.rsplit_once('-').map_or(file, |(name, _)| name);
-        let is_same = |unit: &crate::live::UnitName| {
+        let is_same = |unit: &UnitName| {
             unit.targets
                 .iter()
                 .any(|target| target.rsplit_once('-').is_some_and(|(_, of)| of.replace('-', "_") == name))
@@ -328,9 +359,7 @@ impl<'p> Planner<'p> {
     }
 
     fn timing_why(&self, item: &Item) -> Option<Why> {
-        let of_timings = self.scan.items.iter().filter(|other| other.place == Place::Timings);
-        let newest = of_timings.map(|other| other.newest_us).max()?;
-        (item.newest_us < newest).then_some(Why::ReportOld)
+        (item.newest_us < self.newest_report_us).then_some(Why::ReportOld)
     }
 
     /// Whether the policy lets a stale item go.
@@ -353,9 +382,14 @@ impl<'p> Planner<'p> {
         true
     }
 
-    fn take(&mut self, item: &'p Item, why: Why) {
-        let entry = self.entries.entry(group(item)).or_insert_with(|| (why.clone(), Vec::new()));
-        entry.1.push(item);
+    /// Puts an item into its entry; the reason of an entry is that of its first.
+    fn take(&mut self, item: &'p Item, why: Option<Why>) {
+        let group = group(item);
+        if let Some(entry) = self.entries.get_mut(&group) {
+            return entry.1.push(item);
+        }
+        let why = why.or_else(|| self.why(item)).unwrap_or(Why::NotWorthSaving);
+        self.entries.insert(group, (why, vec![item]));
     }
 
     /// Takes whole configurations until the limits are kept; whether that is not possible.
@@ -385,7 +419,7 @@ impl<'p> Planner<'p> {
             for item in rest {
                 let last = item.needed_by.contains(&number);
                 if last && item.needed_by.iter().all(|other| evicted.contains(other)) {
-                    self.take(item, Why::LeastRecentlyUsed { configuration: number });
+                    self.take(item, Some(Why::LeastRecentlyUsed { configuration: number }));
                     gone.push(item);
                 }
             }
@@ -399,7 +433,7 @@ impl<'p> Planner<'p> {
         let mut entries: Vec<Entry> = Vec::new();
         for ((profile, hash, _), (why, mut items)) in self.entries {
             // What Cargo remembers goes first: without it, what is left is an orphan and no build.
-            items.sort_by_key(|item| (item.place, item.path.clone()));
+            items.sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
             let mut bytes = 0;
             for item in &items {
                 bytes += item.bytes;
@@ -412,7 +446,7 @@ impl<'p> Planner<'p> {
                 }
             }
             let details = hash.and_then(|hash| scan.details.get(&(Arc::clone(&profile), hash)));
-            let part = |item: &&Item| Part { path: item.path.clone(), place: item.place, id: item.id };
+            let part = |item: &&Item| Part { path: Arc::clone(&item.path), place: item.place, id: item.id };
             entries.push(Entry {
                 why,
                 profile: profile.to_string(),

@@ -8,8 +8,9 @@
 //! A line is written before its thing is moved; one whose thing is not there says nothing. `path` is escaped as in
 //! reports where it is not text, and such things are deleted instead of kept.
 
+use std::collections::HashSet;
 use std::ffi::CString;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -41,6 +42,8 @@ pub struct Quarantine {
     pub name: String,
     folder: OwnedFd,
     list: std::fs::File,
+    /// Bytes of the list that are whole lines.
+    whole: u64,
     next: u64,
 }
 
@@ -60,7 +63,7 @@ impl Quarantine {
         let folder = open_below(&above, Path::new(&name)).map_err(at)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let list = rustix::fs::openat(&folder, MOVED, flags, Mode::from_raw_mode(0o644)).map_err(at)?;
-        Ok(Self { name, folder, list: list.into(), next: 0 })
+        Ok(Self { name, folder, list: list.into(), whole: 0, next: 0 })
     }
 
     /// Puts part `number` of `entry` in it.
@@ -76,10 +79,20 @@ impl Quarantine {
         self.next += 1;
         let mut line = serde_json::to_vec(&moved)?;
         line.push(b'\n');
-        self.list.write_all(&line)?;
+        if let Err(error) = self.list.write_all(&line) {
+            // On a full disk a part of the line may be there; the next one would be unreadable with it.
+            self.list.set_len(self.whole)?;
+            self.list.seek(SeekFrom::Start(self.whole))?;
+            return Err(error);
+        }
+        self.whole += line.len() as u64;
         let flags = RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&from, name, &self.folder, moved.number.to_string(), flags)?;
-        Ok(())
+        rustix::fs::renameat_with(&from, name, &self.folder, moved.number.to_string(), flags).map_err(
+            |error| match error {
+                Errno::XDEV => std::io::Error::other("it lies on another file system than the quarantine"),
+                error => error.into(),
+            },
+        )
     }
 }
 
@@ -111,11 +124,16 @@ pub struct Restored {
     pub left: Vec<(PathBuf, String)>,
 }
 
-/// Puts back what is in the quarantine `name`. What has another thing in its place stays where it is.
+/// Puts back what is in the quarantine `name`, under Cargo's locks. What has another thing in its place stays where it
+/// is. `wait` says whether to go on waiting for a build in a profile folder.
 ///
 /// # Errors
 /// There is no such quarantine, or it cannot be read.
-pub fn restore(target: &Path, name: &str) -> Result<Restored, SweepError> {
+pub fn restore(
+    target: &Path,
+    name: &str,
+    wait: &mut dyn FnMut(&str) -> bool,
+) -> Result<Restored, SweepError> {
     let root = apply::open_target(target)?;
     let below = Path::new(FOLDER).join(name);
     let folder = open_below(&root, &below)
@@ -124,11 +142,17 @@ pub fn restore(target: &Path, name: &str) -> Result<Restored, SweepError> {
     let list = rustix::fs::openat(&folder, MOVED, flags, Mode::empty())
         .map_err(|error| io("read", target.join(&below).join(MOVED), error))?;
     let mut restored = Restored { name: name.to_owned(), ..Restored::default() };
+    let profiles = crate::find::profiles(target).map_err(|error| io("list", target, error))?;
+    let locks = apply::lock(&root, profiles.iter().map(String::as_str), wait)?;
+    if let Some(profile) = locks.busy.first() {
+        restored.left.push((below, format!("a build runs in `{profile}`")));
+        return Ok(restored);
+    }
     let mut moved: Vec<Moved> = Vec::new();
-    for line in std::io::BufReader::new(std::fs::File::from(list)).lines().take(LINES_MAX) {
+    for line in std::io::BufReader::new(std::fs::File::from(list)).split(b'\n').take(LINES_MAX) {
         let Ok(line) = line else { break };
         // A line that a crash cut short has moved nothing.
-        moved.extend(serde_json::from_str::<Moved>(&line).ok());
+        moved.extend(serde_json::from_slice::<Moved>(&line).ok());
     }
     // The fingerprints last: until then Cargo knows nothing of what is put back.
     for one in moved.iter().rev() {
@@ -137,6 +161,14 @@ pub fn restore(target: &Path, name: &str) -> Result<Restored, SweepError> {
             Ok(true) => restored.parts += 1,
             Ok(false) => {}
             Err(error) => restored.left.push((path.to_owned(), error.to_string())),
+        }
+    }
+    // What no line of a damaged list names is still the user's.
+    let known: HashSet<String> = moved.iter().map(|one| one.number.to_string()).collect();
+    for entry in rustix::fs::Dir::read_from(&folder).into_iter().flatten().flatten() {
+        let entry = entry.file_name().to_string_lossy().into_owned();
+        if !matches!(entry.as_str(), "." | ".." | MOVED) && !known.contains(&entry) {
+            restored.left.push((below.join(entry), "no line of the list says where it was".to_owned()));
         }
     }
     if restored.left.is_empty() {

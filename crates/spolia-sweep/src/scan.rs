@@ -5,6 +5,8 @@
 //! | `P/.fingerprint/NAME-HASH`, `P/build/NAME-HASH`, `P/build/NAME/HASH`, `P/deps/*-HASH.*` | the hash is |
 //! | `P/deps/libutil.so`, `P/app`, `P/examples/ex` and what lies beside them | a skeleton has the name |
 //! | `P/incremental/CRATE-ID` | a skeleton has the name; where no such name is in the tree: no live unit has another |
+//! | `wasm-bindgen/P/NAME*`, `wasm-opt/P/NAME*` | a program `NAME.wasm` is, in a profile folder of that name |
+//! | `doc/CRATE` | the crate is documented |
 //!
 //! What matches no form that Cargo writes is left alone. Nothing is opened but folders, and the fingerprints of
 //! what is stale. Links are never followed, other file systems never entered.
@@ -26,6 +28,8 @@ use crate::names::{self, UnitHash};
 const DEPTH_MAX: usize = 100;
 /// Names handed to a thread at once.
 const BATCH: usize = 512;
+/// Folders with what tools made of finished programs, in one folder for each profile.
+const TOOLS: &[&str] = &["wasm-bindgen", "wasm-opt"];
 /// Bytes in one of the blocks that `stat` counts.
 const BLOCK_BYTES: u64 = 512;
 
@@ -55,8 +59,10 @@ pub enum Place {
     Scratch,
     /// Reports of build times.
     Timings,
-    /// A whole profile folder.
-    Profile,
+    /// What a tool made of a finished program: `wasm-bindgen`, `wasm-opt`.
+    Tool,
+    /// What other tools keep here, which stays.
+    Other,
 }
 
 /// One file or folder that could be removed.
@@ -67,19 +73,19 @@ pub struct Item {
     /// Its profile folder; empty beside them.
     pub profile: Arc<str>,
     /// Below the target directory.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// Of which unit.
     pub hash: Option<UnitHash>,
     /// Bytes on disk, of files with one name.
     pub bytes: u64,
     /// Files in it with more names than one.
-    pub links: Vec<Link>,
-    /// The newest change in it, µs since 1970.
+    pub links: Box<[Link]>,
+    /// The newest change of a file in it, µs since 1970.
     pub newest_us: u64,
     /// Device and number, so that another thing under its name is told apart.
     pub id: (u64, u64),
     /// Which configurations need it: empty where it is stale.
-    pub needed_by: Vec<u32>,
+    pub needed_by: Box<[u32]>,
 }
 
 /// A file with several names.
@@ -104,8 +110,6 @@ pub struct Details {
     pub rustc: Option<u64>,
     /// Its flags.
     pub rustflags: Vec<String>,
-    /// Its features.
-    pub features: Vec<String>,
     /// From the start of its compiler to the end, by the times of Cargo's own files, µs.
     pub rebuild_us: Option<u64>,
 }
@@ -177,7 +181,8 @@ pub fn scan(
     let mut scan = Scan::default();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work.run())).collect();
-        let mut lister = Lister { sender: Some(sender), unreadable: Vec::new() };
+        let nested = nested(target);
+        let mut lister = Lister { profiles: &profiles, nested, sender: Some(sender), unreadable: Vec::new() };
         for profile in &profiles {
             lister.profile(&root, profile);
         }
@@ -206,6 +211,13 @@ fn confirmed_profiles(target: &Path, live: &Live) -> HashSet<String> {
     live.profiles.iter().filter(holds).map(|(profile, _)| profile.clone()).collect()
 }
 
+/// Folders in a target directory that are such themselves: they are looked at on their own.
+fn nested(target: &Path) -> HashSet<PathBuf> {
+    let entries = std::fs::read_dir(target).into_iter().flatten().flatten();
+    let nested = entries.filter(|entry| crate::find::is_target(&entry.path()));
+    nested.map(|entry| PathBuf::from(entry.file_name())).collect()
+}
+
 impl Scan {
     fn merge(&mut self, part: Self) {
         self.items.extend(part.items);
@@ -228,12 +240,15 @@ impl Scan {
     }
 }
 
-struct Lister {
+struct Lister<'l> {
+    profiles: &'l [String],
+    /// Folders that are target directories of their own.
+    nested: HashSet<PathBuf>,
     sender: Option<mpsc::SyncSender<Batch>>,
     unreadable: Vec<(PathBuf, String)>,
 }
 
-impl Lister {
+impl Lister<'_> {
     fn profile(&mut self, root: &OwnedFd, profile: &str) {
         let name: Arc<str> = profile.into();
         let base = PathBuf::from(profile);
@@ -261,6 +276,35 @@ impl Lister {
         ] {
             self.folder(root, PathBuf::from(path), place, &none, None);
         }
+        for (path, kind) in self.listed(root, Path::new("")) {
+            let known = ["doc", "package", "tmp", "cargo-timings"];
+            let name = path.to_str().unwrap_or_default();
+            if kind != FileType::Directory
+                || name.starts_with('.')
+                || known.contains(&name)
+                || self.profiles.iter().any(|profile| profile.split('/').next() == Some(name))
+                || self.nested.contains(&path)
+            {
+                continue;
+            }
+            if TOOLS.contains(&name) {
+                // A folder for each profile.
+                for (profile, _) in self.listed(root, &path) {
+                    self.folder(root, path.join(profile), Place::Tool, &none, None);
+                }
+            } else {
+                self.folder(root, path, Place::Other, &none, None);
+            }
+        }
+    }
+
+    /// Names in a folder that can be listed.
+    fn listed(&self, root: &OwnedFd, path: &Path) -> Vec<(PathBuf, FileType)> {
+        let entries = open_below(root, path).and_then(Dir::read_from);
+        let is_own = |name: &CStr| !matches!(name.to_bytes(), b"." | b"..");
+        let entries = entries.into_iter().flatten().flatten().filter(|entry| is_own(entry.file_name()));
+        let path = |name: &CStr| PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        entries.map(|entry| (path(entry.file_name()), entry.file_type())).collect()
     }
 
     fn folder(
@@ -347,7 +391,9 @@ enum Verdict {
 struct Sum {
     bytes: u64,
     links: Vec<Link>,
+    /// Of files, and of folders.
     newest_us: u64,
+    folder_us: u64,
     id: (u64, u64),
     seen: u64,
 }
@@ -414,13 +460,13 @@ impl Worker<'_> {
         scan.items.push(Item {
             place: folder.place,
             profile: Arc::clone(&folder.profile),
-            path,
+            path: path.into(),
             hash,
             bytes: sum.bytes,
-            links: sum.links,
-            newest_us: sum.newest_us,
+            links: sum.links.into(),
+            newest_us: if sum.newest_us > 0 { sum.newest_us } else { sum.folder_us },
             id: sum.id,
-            needed_by,
+            needed_by: needed_by.into(),
         });
     }
 
@@ -451,7 +497,9 @@ impl Worker<'_> {
             Place::Doc => Verdict::Live(Vec::new(), None),
             // What to make of these is the plan's to say.
             Place::Package | Place::Scratch | Place::Timings => Verdict::Stale(None),
-            Place::Profile => Verdict::Unknown,
+            Place::Tool if is_folder => Verdict::Unknown,
+            Place::Tool => self.of_tool(folder, name),
+            Place::Other => Verdict::Unknown,
         }
     }
 
@@ -504,6 +552,26 @@ impl Worker<'_> {
         Verdict::Stale(None)
     }
 
+    /// `app_bg.wasm`, `app.js`: live as long as a program of that name is.
+    fn of_tool(&self, folder: &Folder, name: &str) -> Verdict {
+        let stem = name.split('.').next().unwrap_or_default();
+        let stem = stem.strip_suffix("_bg").unwrap_or(stem);
+        let profile = folder.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let of_profile = |of: &&String| {
+            of.split_once('/').is_some_and(|(triple, of)| triple.starts_with("wasm") && of == profile)
+        };
+        let is_of = |file: &str| {
+            file.strip_suffix(".wasm").is_some_and(|file| file.replace('-', "_") == stem.replace('-', "_"))
+        };
+        for known in self.live.profiles.keys().filter(of_profile) {
+            let found = self.live.profiles[known].files.iter().find(|(file, _)| is_of(file));
+            if let Some((_, needed_by)) = found {
+                return Verdict::Live(needed_by.clone(), None);
+            }
+        }
+        Verdict::Stale(None)
+    }
+
     fn documented(&self, name: &str) -> Verdict {
         // Shared by all crates.
         let shared =
@@ -536,8 +604,9 @@ impl Worker<'_> {
         }
         let bytes = u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
         let newest = stat.st_mtime.saturating_mul(1_000_000).saturating_add(stat.st_mtime_nsec as i64 / 1000);
-        sum.newest_us = sum.newest_us.max(u64::try_from(newest).unwrap_or(0));
+        let newest_us = u64::try_from(newest).unwrap_or(0);
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            sum.newest_us = sum.newest_us.max(newest_us);
             if stat.st_nlink > 1 {
                 sum.links.push(Link { id, names: stat.st_nlink, bytes });
             } else {
@@ -546,6 +615,8 @@ impl Worker<'_> {
             return;
         }
         sum.bytes += bytes;
+        // A folder's own time tells of what came and went in it, also by the hand of a copying tool.
+        sum.folder_us = sum.folder_us.max(newest_us);
         if stat.st_dev != self.device || depth >= DEPTH_MAX {
             return;
         }
@@ -601,7 +672,6 @@ fn details(folder: &OwnedFd, name: &CStr, below: &CStr, package: String) -> Deta
         };
         details.targets.insert(target.to_owned());
         if let Some(read) = read_json(&fd, entry.file_name()) {
-            details.features = read.feature_names();
             (details.rustc, details.rustflags) = (Some(read.rustc), read.rustflags);
         }
         // The file with the hash is written when the compiler has ended.

@@ -17,6 +17,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use spolia_engine::compile::Program;
+
 /// By this name the program is a rustc that only names: Cargo's `RUSTC_WRAPPER`.
 pub const RUSTC: &str = "spolia-names-rustc";
 /// By this name it is such a rustdoc: Cargo's `RUSTDOC`.
@@ -121,7 +123,8 @@ fn read(words: &[OsString]) -> Option<Call> {
 fn compile(program: &Path, words: &[OsString]) -> std::io::Result<()> {
     let Some(call) = read(words) else {
         let (real, rest) = words.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        return Err(spolia_engine::query::become_program(real, rest));
+        let real = Program { path: Path::new(real), arg0: real, args: rest, env: &[], folder: None };
+        return Err(real.become_it());
     };
     let is_program = call.is_test || call.crate_types.iter().any(|kind| kind == "bin");
     for (name, program) in outputs(&call) {

@@ -318,15 +318,21 @@ fn the_schedule_fails_loudly() {
 fn caches_are_one_table_and_each_owner_is_asked() {
     let stand = Stand::new();
     let home = stand.env.folder().join("home");
-    for (path, bytes) in
-        [(".cache/pip/x", 50_000), (".cache/go-build/y", 90_000), (".cargo/registry/src/i/c-1/z", 20_000)]
-    {
+    for (path, bytes) in [
+        (".cache/pip/x", 50_000),
+        (".cache/go-build/y", 90_000),
+        (".cargo/registry/src/i/c-1/z", 20_000),
+        (".cargo/registry/cache/i/c-1.crate", 1_000),
+    ] {
         let path = home.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, vec![1; bytes]).unwrap();
     }
     let tool = |name: &str, folder: &str| {
-        let text = format!("#!/bin/sh\necho \"{name} $*\" >> \"$HOME/ran\"\nrm -rf \"$HOME/{folder}\"\n");
+        let text = format!(
+            "#!/bin/sh\ncase \"$*\" in 'cache dir' | 'env GOCACHE') exit 0 ;; esac\n\
+             echo \"{name} $*\" >> \"$HOME/ran\"\nrm -rf \"$HOME/{folder}\"\n"
+        );
         stand.env.write_program(format!("bin/{name}"), text);
     };
     tool("pip", ".cache/pip/x");
@@ -344,12 +350,13 @@ fn caches_are_one_table_and_each_owner_is_asked() {
     assert!(holds("pip").unwrap() >= 50_000 && holds("go").unwrap() >= 90_000);
     assert_eq!(holds("docker"), Some(3_000_000));
     assert!(holds("spolia").is_some() && holds("npm").is_none());
-    stand.ok(&["sweep", "--caches", "--budget", "3.1MB"]);
+    stand.ok(&["sweep", "--caches", "--budget", "3150000B"]);
     assert!(!home.join(".cargo/registry/src/i/c-1").exists(), "the cheapest went first");
     stand.ok(&["sweep", "--caches", "--older-than", "2d"]);
     let ran = std::fs::read_to_string(home.join("ran")).unwrap();
     assert!(ran.contains("docker builder prune --force --filter until=48h"), "{ran}");
-    stand.ok(&["sweep", "--caches", "--budget", "1B"]);
+    let over = stand.run(&["sweep", "--caches", "--budget", "1B"]);
+    assert_eq!(over.status.code(), Some(4), "docker's stays, and that is said: {over:?}");
     let ran = std::fs::read_to_string(home.join("ran")).unwrap();
     assert!(ran.contains("pip cache purge") && ran.contains("go clean -cache"), "{ran}");
 }

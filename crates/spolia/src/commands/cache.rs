@@ -328,18 +328,14 @@ fn collect(args: &GcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Fa
     policy.free_bytes = min_free.map_or(policy.free_bytes, |wanted| collect::missing_room(&store, wanted));
     policy.max_bytes = max_size.or(policy.max_bytes);
     policy.max_age = max_age.or(policy.max_age);
-    let now = now_us();
-    collect::note_compiler_uses(&store);
-    let uses = uses::load(&store).map_err(|error| unreadable(&error))?;
-    let listing = gc::list(&store, &uses, &gc::result_blobs).map_err(|error| unreadable(&error))?;
-    let plan = gc::plan(&listing, &policy, now);
+    let plan = collect::plan(&store, &policy).map_err(|error| unreadable(&error))?;
     if !shell.is_json() {
         show_plan(&plan, &policy, &store, shell);
     }
     let report = if dry_run {
         GcReport { plan, ..GcReport::default() }
     } else {
-        let report = gc::collect(&store, &policy, now, false).map_err(|error| unreadable(&error))?;
+        let report = collect::now(&store, &policy).map_err(|error| unreadable(&error))?;
         report.ok_or_else(|| {
             Failure::environment("another process is collecting this store")
                 .hint("try again when it has ended")

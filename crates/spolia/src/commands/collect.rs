@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use spolia_build::manifest::CacheConf;
 use spolia_core::event::{EventKind, Summary};
-use spolia_store::gc::{self, Policy};
-use spolia_store::{LocalStore, journal, pins, size};
+use spolia_store::gc::{self, GcPlan, GcReport, Policy};
+use spolia_store::{LocalStore, StoreError, journal, pins, size, uses};
 
 use crate::recorder::now_us;
 
@@ -37,13 +37,33 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 }
 
 /// Notes what compiler calls have used since the store was last collected: a hit of theirs leaves only a line.
-pub(crate) fn note_compiler_uses(store: &LocalStore) {
+fn note_compiler_uses(store: &LocalStore) {
     const MARGIN_US: u64 = 24 * 60 * 60 * 1_000_000;
     let since_us = gc::last_us(store).unwrap_or(0).saturating_sub(MARGIN_US);
     if store.is_writable() {
         // Without it those results count as used when they were made: they may have to be compiled again.
         let _unnoted = spolia_cc::tally::note_uses(store, since_us);
     }
+}
+
+/// What would go, and nothing goes.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) fn plan(store: &LocalStore, policy: &Policy) -> Result<GcPlan, StoreError> {
+    note_compiler_uses(store);
+    let listing = gc::list(store, &uses::load(store)?, &gc::result_blobs)?;
+    Ok(gc::plan(&listing, policy, now_us()))
+}
+
+/// Collects now: every collection in this program comes through here, so that none forgets what compiler calls have
+/// used. `None`: another process does it.
+///
+/// # Errors
+/// The store cannot be read or made smaller.
+pub(crate) fn now(store: &LocalStore, policy: &Policy) -> Result<Option<GcReport>, StoreError> {
+    note_compiler_uses(store);
+    gc::collect(store, policy, now_us(), false)
 }
 
 /// Collects if this run stored something, a day has passed, and the store is above its limit, may hold
@@ -54,8 +74,7 @@ pub(crate) fn if_due(
     summary: &mut Summary,
     sink: &dyn Fn(EventKind),
 ) {
-    let now = now_us();
-    if summary.stored_bytes == 0 || !gc::due(store, now) {
+    if summary.stored_bytes == 0 || !gc::due(store, now_us()) {
         return;
     }
     // It would slow that build down, and what that has read is not noted yet: another day, or its own end.
@@ -69,8 +88,7 @@ pub(crate) fn if_due(
     if within && !has_mounts && policy.max_age.is_none() && policy.free_bytes.is_none() {
         return;
     }
-    note_compiler_uses(store);
-    match gc::collect(store, &policy, now, false) {
+    match now(store, &policy) {
         Ok(Some(report)) => {
             let left = report.plan.bytes_before.saturating_sub(report.removed_bytes);
             summary.store_bytes = Some(left);

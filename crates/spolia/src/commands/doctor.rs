@@ -18,7 +18,7 @@ use spolia_core::path::escape;
 use spolia_engine::perform::chain;
 use spolia_engine::sandbox;
 use spolia_engine::tools::{Surroundings, Toolbox, package_of};
-use spolia_store::gc::{self, Policy};
+use spolia_store::gc::Policy;
 use spolia_store::{LocalStore, size, verify};
 
 use super::collect;
@@ -495,7 +495,7 @@ impl Doctor<'_> {
 
     /// What nothing needs any more, whatever the limits.
     fn sweep(&mut self, store: &LocalStore) {
-        match gc::collect(store, &Policy::default(), now_us(), false) {
+        match collect::now(store, &Policy::default()) {
             Ok(Some(report)) if report.removed + report.swept > 0 => {
                 let files = counted(usize::try_from(report.removed + report.swept).unwrap_or(0), "file");
                 let finding = self.add("store", Level::Note, format!("{files} that nothing needs any more"));

@@ -25,7 +25,7 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
     let cancel = cancel_on_signals()?;
     let env = settings.whole_env();
     let around = Surroundings { env: &env, home: &settings.home, cancel: &cancel };
-    let mut found = caches::look(&around).map_err(|error| failure(&error))?;
+    let mut found = caches::look(&around, None).map_err(|error| failure(&error))?;
     found.push(own(settings)?);
     found.sort_by_key(|cache| (std::cmp::Reverse(cache.bytes), cache.owner));
     let steps = caches::plan(&found, budget, args.older_than);
@@ -37,6 +37,7 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
         return Ok(Exit::Success);
     }
     let mut exit = Exit::Success;
+    let mut total: u64 = found.iter().filter_map(|cache| cache.bytes).sum();
     for step in &steps {
         let before = found.iter().find(|cache| cache.owner == step.owner);
         let done = match step.owner {
@@ -52,7 +53,7 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
         let after = match step.owner {
             Owner::Spolia => own(settings)?.bytes,
             owner => {
-                let now = caches::look(&around).map_err(|error| failure(&error))?;
+                let now = caches::look(&around, Some(owner)).map_err(|error| failure(&error))?;
                 now.iter().find(|cache| cache.owner == owner).map_or(Some(0), |cache| cache.bytes)
             }
         };
@@ -65,7 +66,13 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
         if done.error.is_some() {
             exit = Exit::Problems;
         }
+        total = total.saturating_sub(done.before_bytes.unwrap_or(0)) + done.after_bytes.unwrap_or(0);
         said(&done, shell);
+    }
+    if let Some(budget) = budget.filter(|budget| total > *budget) {
+        let left = format!("{} are left of a budget of {}", words::size(total), words::size(budget));
+        shell.warning(&left, &["the table says what cannot be made smaller from here, and why".to_owned()]);
+        exit = Exit::Problems;
     }
     Ok(exit)
 }
@@ -101,9 +108,8 @@ fn collect_own(
         let bytes = before.and_then(|cache| cache.bytes).unwrap_or(0);
         policy.max_bytes = Some(bytes.saturating_sub(step.wanted_bytes));
     }
-    collect::note_compiler_uses(&store);
-    let report = spolia_store::gc::collect(&store, &policy, now_us(), false)
-        .map_err(|error| Failure::from_error(Exit::Environment, &error))?;
+    let report =
+        collect::now(&store, &policy).map_err(|error| Failure::from_error(Exit::Environment, &error))?;
     report.map(|_| ()).ok_or_else(|| Failure::environment("another process is collecting the store"))
 }
 

@@ -36,7 +36,7 @@ const MEMO_AGE: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 /// Runs it.
 pub(crate) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     if let Some(SweepCommand::Undo { paths }) = &args.command {
-        return undo(&absolute(paths, settings), shell);
+        return undo(&absolute(paths, settings), args.no_wait, shell);
     }
     if args.schedule {
         return schedule::print(args, settings, shell);
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
         forget_old(memo);
     }
     let conf = conf(settings)?;
-    let scratch = settings.temporary();
+    let scratch = scratch(settings);
     let asker = Asker::new(&env, &program, &scratch, memo, &cancel);
     let keep_last = conf.keep_last.unwrap_or(manifest::KEEP_LAST);
     let policy = &args.policy;
@@ -155,7 +155,7 @@ impl Sweep<'_> {
             if applied.stopped || self.cancel.is_cancelled() {
                 return Ok(Exit::Interrupted);
             }
-            if !applied.left.is_empty() || applied.outdated {
+            if !applied.left.is_empty() || applied.outdated || applied.hindered.is_some() {
                 exit = Exit::Problems;
             }
         }
@@ -167,19 +167,9 @@ impl Sweep<'_> {
     }
 
     fn apply(&self, surveyed: &Surveyed, plan: &SweepPlan, now: u64) -> Result<Applied, Failure> {
-        let mut waiting = None;
+        let mut waiting = Waiting::new(&surveyed.target, self.args.no_wait, self.cancel, self.shell);
         let mut guide = Guide {
-            wait: &mut |profile| {
-                if self.args.no_wait || self.cancel.is_cancelled() {
-                    return false;
-                }
-                if waiting.as_deref() != Some(profile) {
-                    waiting = Some(profile.to_owned());
-                    let place = surveyed.target.join(profile);
-                    self.shell.status(Tone::Dim, "waiting", &format!("a build runs in {}", place.display()));
-                }
-                true
-            },
+            wait: &mut |profile| waiting.goes_on(profile),
             still_true: &mut || {
                 surveyed.workspaces.iter().all(|workspace| {
                     self.args.policy.all
@@ -260,6 +250,33 @@ impl Sweep<'_> {
     }
 }
 
+/// Waits for a build in a target directory, and says so once.
+struct Waiting<'w> {
+    target: &'w Path,
+    no_wait: bool,
+    cancel: &'w Cancel,
+    shell: &'w Shell,
+    said: Option<String>,
+}
+
+impl<'w> Waiting<'w> {
+    fn new(target: &'w Path, no_wait: bool, cancel: &'w Cancel, shell: &'w Shell) -> Self {
+        Self { target, no_wait, cancel, shell, said: None }
+    }
+
+    fn goes_on(&mut self, profile: &str) -> bool {
+        if self.no_wait || self.cancel.is_cancelled() {
+            return false;
+        }
+        if self.said.as_deref() != Some(profile) {
+            self.said = Some(profile.to_owned());
+            let place = self.target.join(profile);
+            self.shell.status(Tone::Dim, "waiting", &format!("a build runs in {}", place.display()));
+        }
+        true
+    }
+}
+
 fn failure(error: &SweepError) -> Failure {
     match error {
         SweepError::Stopped => Failure::new(Exit::Interrupted, "stopped; nothing was removed"),
@@ -294,6 +311,15 @@ fn conf(settings: &Settings) -> Result<SweepConf, Failure> {
         hints: Vec::new(),
         diagnostics,
     })
+}
+
+/// Where skeletons are made: on a full disk, which is why one sweeps, they find room in memory.
+fn scratch(settings: &Settings) -> PathBuf {
+    const ROOM_BYTES: u64 = 256 << 20;
+    let usual = settings.temporary();
+    let memory = PathBuf::from("/dev/shm");
+    let has_room = |folder: &Path| free_bytes(folder).is_ok_and(|free| free >= ROOM_BYTES);
+    if !has_room(&usual) && has_room(&memory) { memory } else { usual }
 }
 
 fn forget_old(memo: &Path) {
@@ -335,7 +361,7 @@ fn read_stamp(target: &Path) -> Result<u64, Failure> {
 }
 
 /// Puts the newest quarantine of every target directory back.
-fn undo(paths: &[PathBuf], shell: &Shell) -> Result<Exit, Failure> {
+fn undo(paths: &[PathBuf], no_wait: bool, shell: &Shell) -> Result<Exit, Failure> {
     let mut targets = find::find(paths, FindOptions::default()).targets;
     // One that was swept wholly may have no profile left to be known by.
     let named = paths.iter().flat_map(|path| [path.clone(), path.join("target")]);
@@ -346,10 +372,12 @@ fn undo(paths: &[PathBuf], shell: &Shell) -> Result<Exit, Failure> {
     );
     targets.sort();
     targets.dedup();
-    let mut exit = None;
+    let (mut exit, cancel) = (None, cancel_on_signals()?);
     for target in &targets {
         let Some(name) = quarantine::names(target).pop() else { continue };
-        let restored = quarantine::restore(target, &name).map_err(|error| failure(&error))?;
+        let mut waiting = Waiting::new(target, no_wait, &cancel, shell);
+        let restored = quarantine::restore(target, &name, &mut |profile| waiting.goes_on(profile));
+        let restored = restored.map_err(|error| failure(&error))?;
         report::restored(target, &restored, shell);
         let one = if restored.left.is_empty() { Exit::Success } else { Exit::Problems };
         exit = Some(exit.filter(|exit| *exit == Exit::Problems).unwrap_or(one));

@@ -115,6 +115,23 @@ pub(super) fn nothing(args: &SweepArgs, shell: &Shell) {
     }
 }
 
+/// A plan as JSON, written as it is: a tree of values would take several times the plan's memory.
+#[derive(serde::Serialize)]
+struct PlanLine<'p> {
+    kind: &'static str,
+    target: String,
+    configurations: Vec<serde_json::Value>,
+    refused: Vec<serde_json::Value>,
+    unknown_profiles: &'p std::collections::BTreeMap<String, String>,
+    unreadable: Vec<serde_json::Value>,
+    questions: usize,
+    questions_remembered: usize,
+    questions_us: u64,
+    scan_us: u64,
+    scanned: Option<u64>,
+    plan: &'p SweepPlan,
+}
+
 /// The plan of one target directory.
 pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
     let target = surveyed.target.display().to_string();
@@ -135,20 +152,20 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
             .iter()
             .map(|(path, why)| json!({ "path": path.display().to_string(), "why": why }))
             .collect();
-        shell.json_line(&json!({
-            "kind": "sweep-plan",
-            "target": target,
-            "configurations": configurations,
-            "refused": refused,
-            "unknown_profiles": surveyed.unknown,
-            "unreadable": unreadable,
-            "questions": surveyed.asked.len(),
-            "questions_remembered": remembered,
-            "questions_us": asked_us,
-            "scan_us": micros(surveyed.scanned_in),
-            "scanned": scan.map(|scan| scan.seen),
-            "plan": plan,
-        }));
+        shell.json_line(&PlanLine {
+            kind: "sweep-plan",
+            target,
+            configurations,
+            refused,
+            unknown_profiles: &surveyed.unknown,
+            unreadable,
+            questions: surveyed.asked.len(),
+            questions_remembered: remembered,
+            questions_us: asked_us,
+            scan_us: micros(surveyed.scanned_in),
+            scanned: scan.map(|scan| scan.seen),
+            plan,
+        });
         return;
     }
     let mut lines: Vec<Vec<String>> =
@@ -184,6 +201,13 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
     shell.status(Tone::Plain, "stale", &format!("{goes}{}", rebuild.unwrap_or_default()));
     let live = format!("{} ({})", counted(plan.live_units, "unit"), words::size(plan.live_bytes));
     shell.status(Tone::Plain, "live", &format!("{live}, by configurations {}", by.join(", ")));
+    if plan.unknown_bytes > 0 {
+        shell.status(
+            Tone::Dim,
+            "beside",
+            &format!("{} that is not Cargo's, and stays", words::size(plan.unknown_bytes)),
+        );
+    }
     if plan.above_limit {
         shell.warning("the limit cannot be kept: what is left may not go", &[]);
     }
@@ -224,6 +248,7 @@ fn because(why: &Why, surveyed: &Surveyed) -> String {
         Why::TestScratch => "scratch of tests, not touched for a day".to_owned(),
         Why::PackageOld => "packed from another version".to_owned(),
         Why::ReportOld => "a newer report is there".to_owned(),
+        Why::ProgramGone => "made of a program that no configuration builds".to_owned(),
         Why::DocGone => "no configuration documents this crate".to_owned(),
         Why::NotWorthSaving => "of no use to a fresh checkout".to_owned(),
         Why::LeastRecentlyUsed { configuration } => {
@@ -260,6 +285,12 @@ pub(super) fn applied(target: &Path, applied: &Applied, args: &SweepArgs, shell:
             &["`spolia sweep` again makes a new plan".to_owned()],
         );
         return;
+    }
+    if let Some(why) = &applied.hindered {
+        shell.warning(
+            &format!("nothing more can be put aside in `{}`: {why}", target.display()),
+            &["without `--quarantine` it is deleted, which needs no room".to_owned()],
+        );
     }
     let verb = if args.quarantine { "aside" } else { "removed" };
     let what = format!(
