@@ -142,7 +142,8 @@ fn outline(browser: &mut Browser, path: &Path, write: bool) -> Done {
             continue;
         }
         let name = node["name"]["value"].as_str().unwrap_or_default();
-        text.push_str(&format!("{role}: {}\n", without_numbers(name)));
+        text.push_str(format!("{role}: {}", without_numbers(name)).trim_end());
+        text.push('\n');
     }
     if write {
         return std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
