@@ -16,8 +16,9 @@ import time
 MANIFEST = """[project]
 platforms = ["linux/amd64"]
 [dist.big]
-archive = "big.tgz"
-files = { "data" = "data/**" }
+archive = "{archive}"
+any-machine = true
+files = {{ "data" = "data/**" }}
 """
 
 
@@ -46,7 +47,6 @@ def fill(folder, size):
             number += 1
             if total >= size:
                 break
-    return total, number
 
 
 def measured(command, cwd, env):
@@ -72,21 +72,33 @@ def main():
     parser.add_argument("--size", default=1_000_000_000, type=int, help="bytes of the tree [1 GB]")
     parser.add_argument("--runs", default=5, type=int)
     parser.add_argument("--threads", default=len(os.sched_getaffinity(0)), type=int)
+    parser.add_argument("--tree", type=pathlib.Path, help="the project with the tree; made there where it is missing")
+    parser.add_argument("--only-tree", action="store_true", help="make the tree and measure nothing")
+    parser.add_argument("--format", default="tgz", choices=["tgz", "zip"], help="what is packed [tgz]")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="spolia-bench-dist-"))
-    project = folder / "project"
-    project.mkdir()
-    size, files = fill(project / "data", args.size)
-    (project / "spolia.toml").write_text(MANIFEST)
+    project = args.tree or folder / "project"
+    if not (project / "data").exists():
+        project.mkdir(exist_ok=True)
+        fill(project / "data", args.size)
+    found = [path.stat().st_size for path in (project / "data").rglob("*") if path.is_file()]
+    size, files = sum(found), len(found)
+    if args.only_tree:
+        print(f"{size} bytes in {files} files")
+        shutil.rmtree(folder)
+        return
+    archive = f"big.{args.format}"
+    (project / "spolia.toml").write_text(MANIFEST.format(archive=archive))
     env = dict(os.environ, SPOLIA_CACHE_DIR=str(folder / "store"), LC_ALL="C", SOURCE_DATE_EPOCH="1700000000")
     threads = str(args.threads)
     spolia = [str(args.spolia), "dist", "--jobs", threads, "-o", str(folder / "out")]
     tar = "tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@1700000000 -cf - data"
-    tools = {
-        "spolia dist": spolia + ["--no-cache"],
-        "tar | pigz": ["sh", "-c", f"{tar} | pigz -n -6 -p {threads} > {folder}/pigz.tgz"],
-    }
+    tools = {"spolia dist": spolia + ["--no-cache"]}
+    if args.format == "tgz":
+        tools["tar | pigz"] = ["sh", "-c", f"{tar} | pigz -n -6 -p {threads} > {folder}/peer"]
+    else:
+        tools["zip"] = ["sh", "-c", f"rm -f {folder}/peer; zip -q -r -6 -X {folder}/peer.zip data && mv {folder}/peer.zip {folder}/peer"]
     results = {name: [] for name in tools}
     for command in tools.values():
         measured(command, project, env)
@@ -94,7 +106,7 @@ def main():
         for name, command in tools.items():
             results[name].append(measured(command, project, env))
     results["spolia dist, nothing changed"] = [measured(spolia, project, env) for _ in range(args.runs)]
-    sizes = {"spolia dist": folder / "out/big.tgz", "tar | pigz": folder / "pigz.tgz"}
+    sizes = {name: folder / "peer" for name in tools} | {"spolia dist": folder / "out" / archive}
     print(f"{size} bytes in {files} files, {threads} threads\n")
     print("| tool | CPU s, median (lowest–highest) | wall s, median (lowest–highest) | peak memory MB | archive bytes | runs |")
     print("|---|---|---|---|---|---|")

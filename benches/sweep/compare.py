@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Walk and plan: `spolia sweep --dry-run` beside `cargo sweep --dry-run` on the same trees, in turn.
 
-    cargo build --release -p spolia
+    cargo xtask build
     benches/sweep/fixture.sh /tmp/fixture
     benches/sweep/compare.py --fixture /tmp/fixture --files 0,200000,500000 --rounds 5
 

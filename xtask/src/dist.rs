@@ -1,5 +1,5 @@
-//! Releases before judges that others wrote: diffoscope over builds in two checkouts and by two users, and the validators
-//! of CycloneDX and SPDX. `cargo xtask test dist`.
+//! Releases before judges that others wrote: diffoscope over builds in two checkouts and by two users, the validators of
+//! CycloneDX, SPDX and in-toto, skopeo for images, minisign for signatures. `cargo xtask test dist`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +8,12 @@ use crate::packages;
 use crate::run::{self, Done};
 
 /// What judges, from PyPI: each with its version, so that a new one is a change of ours.
-const JUDGES: &[&str] =
-    &["diffoscope==332", "cyclonedx-python-lib[json-validation]==11.12.0", "spdx-tools==0.8.5"];
+const JUDGES: &[&str] = &[
+    "diffoscope==332",
+    "cyclonedx-python-lib[json-validation]==11.12.0",
+    "spdx-tools==0.8.5",
+    "in-toto-attestation==0.9.3",
+];
 /// The user that one of the releases is made by: `nobody` on every Linux.
 const OTHER_USER: &str = "65534";
 
@@ -60,9 +64,13 @@ to = "dist-zst"
 files = { "bin/" = "step:app/app", "lib" = "step:app/lib", "docs/" = "docs/**" }
 "#;
 
-/// Reads both bills of a release and lets their own libraries say what they think.
+/// Reads both bills of a release and its statement, and lets their own libraries say what they think.
 const VALIDATE: &str = r#"
-import sys
+import json, sys
+from google.protobuf import json_format
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.statement import Statement
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from spdx_tools.spdx.parser.parse_anything import parse_file
@@ -74,7 +82,12 @@ document = parse_file(sys.argv[1] + "/proof.spdx.json")
 messages = validate_full_spdx_document(document)
 assert not messages, [m.validation_message for m in messages]
 assert len(document.packages) == 3, document.packages
-print("both bills are valid")
+statement = json.load(open(sys.argv[1] + "/proof.intoto.json"))
+Statement.copy_from_pb(json_format.ParseDict(statement, statement_pb2.Statement())).validate()
+# A field that SLSA does not have is an error here.
+provenance = json_format.ParseDict(statement["predicate"], provenance_pb2.Provenance())
+assert provenance.run_details.builder.id and len(provenance.build_definition.resolved_dependencies) == 2
+print("both bills and the statement are valid")
 "#;
 
 /// Everything.
@@ -90,6 +103,11 @@ pub(crate) fn proofs() -> Done {
 
 /// The folder with the judges' programs; installed once and kept below `target`.
 fn judges() -> Done<PathBuf> {
+    for program in ["skopeo", "minisign"] {
+        if !packages::ensure(&[program], &[program])? {
+            return Err(format!("{program} must be installed: it judges releases"));
+        }
+    }
     let judges = packages::python("judges", JUDGES)?;
     let mut magic = Command::new(judges.join("python"));
     if run::output(magic.args(["-c", "import magic"])).is_err() {
@@ -141,7 +159,45 @@ fn prove(folder: &Path, judges: &Path) -> Done {
         return Err("diffoscope finds no difference where there is one".to_owned());
     }
     let mut python = Command::new(judges.join("python"));
-    run::checked(python.args(["-c", VALIDATE]).arg(first.join("dist")))
+    run::checked(python.args(["-c", VALIDATE]).arg(first.join("dist")))?;
+    image(folder, &first.join("dist"))?;
+    signature(folder, &spolia, &first)
+}
+
+/// Both images, by skopeo: it takes no blob whose digest is not the one in its name.
+fn image(folder: &Path, dist: &Path) -> Done {
+    for architecture in ["amd64", "arm64"] {
+        let to = folder.join("image").join(architecture);
+        std::fs::create_dir_all(&to).map_err(|error| error.to_string())?;
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--insecure-policy", "--override-os", "linux", "--override-arch", architecture]);
+        skopeo.args(["copy", "-q", &format!("oci-archive:{}", dist.join("proof.oci.tar").display())]);
+        run::checked(skopeo.arg(format!("dir:{}", to.display())))?;
+        let mut inspect = Command::new("skopeo");
+        inspect.args(["inspect", "--config", &format!("dir:{}", to.display())]);
+        let config = run::output(&mut inspect)?;
+        if !config.contains(&format!("\"architecture\": \"{architecture}\"")) {
+            return Err(format!("the image for {architecture} is for another machine: {config}"));
+        }
+    }
+    Ok(())
+}
+
+/// A signature of ours before minisign, and a key of minisign's.
+fn signature(folder: &Path, spolia: &Path, checkout: &Path) -> Done {
+    let (secret, public) = (folder.join("release.key"), folder.join("release.pub"));
+    let mut generate = Command::new("minisign");
+    run::checked(generate.args(["-G", "-W", "-f", "-p"]).arg(&public).arg("-s").arg(&secret))?;
+    let place = checkout.parent().unwrap_or(checkout);
+    let mut sign = Command::new(spolia);
+    sign.args(["dist", "proof", "--sign-key"]).arg(&secret).current_dir(checkout);
+    sign.env("HOME", place.join("home")).env("XDG_CACHE_HOME", place.join("home/cache"));
+    run::checked(sign.env_remove("SPOLIA_CACHE_DIR"))?;
+    let dist = checkout.join("dist");
+    let mut verify = Command::new("minisign");
+    run::checked(verify.args(["-V", "-m", "SHA256SUMS", "-p"]).arg(&public).current_dir(&dist))?;
+    let mut check = Command::new(spolia);
+    run::checked(check.args(["dist", "--check"]).arg(&dist).arg("--public-key").arg(&public))
 }
 
 fn binary() -> Done<PathBuf> {

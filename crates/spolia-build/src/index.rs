@@ -55,6 +55,8 @@ pub struct Index<'i> {
     root: PathBuf,
     digests: &'i DigestCache,
     entries: Vec<Entry>,
+    /// Sockets, pipes and devices, and whether they were found only because someone named them literally.
+    specials: Vec<(RelPath, bool)>,
     /// Folders below which something is left out or empty: they cannot be shown as a whole.
     partial: BTreeSet<RelPath>,
     /// Folders that were listed, and those above what was searched.
@@ -91,6 +93,7 @@ impl<'i> Index<'i> {
             root: root.to_owned(),
             digests,
             entries: Vec::new(),
+            specials: Vec::new(),
             partial: BTreeSet::new(),
             folders: BTreeSet::new(),
             ignores: Mutex::new(Ignores::new(root)),
@@ -189,7 +192,10 @@ impl<'i> Index<'i> {
             }
             FileType::Symlink => Kind::Symlink,
             // Sockets, pipes and devices are nobody's input.
-            _ => return false,
+            _ => {
+                self.specials.push((path, hidden));
+                return false;
+            }
         };
         self.entries.push(Entry { path, kind, hidden, node: OnceLock::new() });
         true
@@ -294,6 +300,14 @@ impl<'i> Index<'i> {
         };
         lock(&self.trees).insert(id, selected.clone());
         Ok(selected)
+    }
+
+    /// The first socket, pipe or device that `list` would select if it were a file.
+    pub fn special(&self, list: &PatternList) -> Option<&RelPath> {
+        let selects = |(path, hidden): &&(RelPath, bool)| {
+            if *hidden { list.selects_literally(path) } else { list.selects(path) }
+        };
+        self.specials.iter().filter(selects).map(|(path, _)| path).min()
     }
 
     fn unmatched(&self, list: &PatternList, texts: &[String], entries: &[(RelPath, Node)]) -> Vec<String> {

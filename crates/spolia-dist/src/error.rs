@@ -42,6 +42,16 @@ pub enum DistError {
         /// The platform.
         platform: String,
     },
+    /// Something is selected that is neither file nor link nor folder.
+    #[error("`{from}` of `[dist.{dist}]` selects `{path}`, which is a device, a pipe or a socket")]
+    Special {
+        /// The table.
+        dist: String,
+        /// The value.
+        from: String,
+        /// What.
+        path: RelPath,
+    },
     /// A step that is to be packed has not been built.
     #[error("the outputs of {step} are not known")]
     NotBuilt {

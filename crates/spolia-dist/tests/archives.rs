@@ -119,7 +119,7 @@ fn tree(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Long names, long links, large and empty files, in every format; UTF-8 throughout.
+/// Long names, long links, large and empty files, sizes of whole blocks, in every format; UTF-8 throughout.
 fn members(folder_: &Folder) -> Vec<Member> {
     let long = format!("d/{}", "long-name-".repeat(20));
     let mut program = folder_.file(b"d/program", b"#!/bin/sh\n");
@@ -129,6 +129,8 @@ fn members(folder_: &Folder) -> Vec<Member> {
         folder_.file(b"d/ space and 'quote'", b"x"),
         folder_.file("d/\u{e9}\u{1f600}".as_bytes(), b"unicode"),
         folder_.file(b"d/empty", b""),
+        folder_.file(b"d/c:drive", b"no drive"),
+        folder_.file(b"d/whole", &[b'x'; 512 << 10]),
         folder_.file(b"d/large", &b"0123456789abcdef".repeat(100_000)),
         folder_.file(long.as_bytes(), b"long"),
         program,
@@ -183,6 +185,8 @@ fn names_that_are_no_text_are_kept_by_tar_and_refused_by_zip() {
     assert!(folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9")).is_file());
     assert_eq!(Format::Zip.fits(&member), Err("its name is not UTF-8".to_owned()));
     assert!(Format::Zip.fits(&folder.file(b"a\\b", b"")).is_err());
+    assert_eq!(Format::Zip.fits(&folder.file(b"c:a", b"")), Ok(()));
+    assert!(Format::Zip.fits(&folder.file("c:\u{e9}".as_bytes(), b"")).is_err());
     assert!(Format::TarGz.fits(&of(&[b'x'; 5000], Kind::Folder, PROGRAM)).is_err());
     assert!(Format::TarGz.fits(&link(b"l", b"a\0b")).is_err());
 }
@@ -198,6 +202,15 @@ fn a_hundred_thousand_members() {
     assert_eq!(written.members.len(), 100_000);
     let listed = reads("tar", &["tzf", path.to_str().unwrap()], folder.path());
     assert_eq!(listed.lines().count(), 100_000);
+    // More than the old count of a zip can say.
+    let (path, _) = folder.write("many.zip", &all[..66_000], 2).unwrap();
+    let script =
+        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); print(len(z.namelist()), z.read('065999'))";
+    assert_eq!(
+        reads("python3", &["-c", script, path.to_str().unwrap()], folder.path()),
+        "66000 b'content'\n"
+    );
+    reads("unzip", &["-tqq", path.to_str().unwrap(), "000000", "065535", "065999"], folder.path());
 }
 
 fn changed(found: Result<(PathBuf, Written), DistError>) -> bool {

@@ -19,9 +19,14 @@ impl Stranger {
     /// Becomes it, in namespaces of its own for users and mounts.
     ///
     /// # Errors
-    /// The kernel, or a container's rules, refuse it; nothing has changed then, unless the refusal came for the numbers.
+    /// The kernel, or a container's rules, refuse it; nothing has changed then.
     pub fn new(id: u32) -> io::Result<Self> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let rights = rustix::thread::capabilities(None)?.effective;
+        if uid == 0 && !rights.contains(CapabilitySet::SETFCAP) {
+            // Since Linux 5.12 such a root may not give its number away, and would find out too late.
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         sys::unshare_namespaces(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
         for (path, text) in [
             ("/proc/self/setgroups", "deny".to_owned()),

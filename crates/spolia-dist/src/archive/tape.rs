@@ -39,12 +39,7 @@ pub(super) fn write(
     let mut builder = Builder::new(into);
     let mut digests = Vec::with_capacity(members.len());
     for member in members {
-        let mut header = Header::new_gnu();
-        header.set_mode(member.mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(options.epoch);
-        header.set_size(member.size_bytes());
+        let mut header = header(member, options.epoch);
         let digest = match &member.kind {
             Kind::File { digest, size, at } => {
                 header.set_entry_type(EntryType::Regular);
@@ -72,6 +67,17 @@ pub(super) fn write(
     Ok(digests)
 }
 
+/// What is the same for every kind of member.
+fn header(member: &Member, epoch: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(member.mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(epoch);
+    header.set_size(member.size_bytes());
+    header
+}
+
 fn append_link<W: Write>(
     builder: &mut Builder<W>,
     header: &mut Header,
@@ -84,4 +90,27 @@ fn append_link<W: Write>(
     // As it is: the other way takes `./` and `//` out.
     header.set_link_name_literal(target)?;
     builder.append_data(header, path.as_path(), io::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Origin, PLAIN};
+
+    /// `cargo xtask dist-large` packs such files; here only their headers are read, by somebody else.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests start the readers of archives")]
+    fn sizes_that_octal_digits_cannot_hold_are_read_by_python() {
+        for size in [0, (1 << 33) - 1, 1 << 33, (1 << 40) + 5] {
+            let kind = Kind::File { digest: Digest::blake3(b""), size, at: "x".into() };
+            let path = RelPath::new("x").unwrap();
+            let mut header = header(&Member { path, mode: PLAIN, kind, origin: Origin::Made }, 1 << 34);
+            header.set_path("x").unwrap();
+            header.set_cksum();
+            let script = "import sys, tarfile; i = tarfile.TarInfo.frombuf(bytes.fromhex(sys.argv[1]), 'utf-8', 'strict'); print(i.size, i.mtime)";
+            let hex: String = header.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            let said = std::process::Command::new("python3").args(["-c", script, &hex]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), format!("{size} {}", 1u64 << 34));
+        }
+    }
 }

@@ -37,11 +37,16 @@ fn links_that_lead_out_are_refused() {
 
 #[test]
 fn things_that_are_no_files_are_not_packed() {
-    let env = tree_project("'pipe' = 'docs/pipe'");
-    run_in(&env.root(), "mkfifo", &["docs/pipe"]);
-    commit(&env);
-    let said = refused(&env, 2, &[]);
-    assert!(said.contains("`docs/pipe` of `[dist.t]` selects nothing"), "{said}");
+    for from in ["docs/pipe", "docs/**"] {
+        let env = tree_project(&format!("'docs' = '{from}'"));
+        run_in(&env.root(), "mkfifo", &["docs/pipe"]);
+        commit(&env);
+        let said = refused(&env, 2, &[]);
+        let expect =
+            format!("`{from}` of `[dist.t]` selects `docs/pipe`, which is a device, a pipe or a socket");
+        assert!(said.contains(&expect), "{said}");
+        assert_eq!(left(&env), Vec::<PathBuf>::new());
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ fn a_release_is_the_same_a_second_time() {
         said.contains("Verified kit: 9 files are the same bytes a second time (steps as they were)"),
         "{said}"
     );
+    assert!(said.contains("Varied path; ") && said.contains(" became 12345; order of files in "), "{said}");
+    assert!(!said.contains("not varied"), "{said}");
     let said = packed(&env, &["--verify=rebuild"]);
     assert!(said.contains("Fresh") && said.contains("(every step run again)"), "{said}");
     let left: Vec<_> = std::fs::read_dir(env.folder().join("tmp")).unwrap().collect();
@@ -26,6 +28,25 @@ fn the_first_difference_is_explained() {
     assert!(said.contains("error: kit.tgz: the content of `kit/lib/x` is sha256 "), "{said}");
     assert!(said.contains("error: manifest.json: `platforms[0].archive.md5` is "), "{said}");
     assert!(said.contains("error: and 6 files of sums with them"), "{said}");
+}
+
+/// Each of these differs between the two builds, and nothing else does.
+#[test]
+fn what_surrounds_a_step_is_another_the_second_time() {
+    for script in ["id -u", "umask", "ls -U docs", "stat -c %a docs/a.md", "pwd", "env"] {
+        let env = project();
+        env.edit_manifest("echo library", script);
+        env.edit_manifest("outputs = [\"app\", \"lib\"]", "inputs = ['docs/**']\noutputs = ['app', 'lib']");
+        for name in ["c", "d", "e"] {
+            env.write(format!("docs/{name}.md"), name);
+        }
+        commit(&env);
+        let said = refused(&env, 4, &["--verify"]);
+        assert!(
+            said.contains("error: kit.tgz: the ") && said.contains(" of `kit/lib/x` is "),
+            "{script}: {said}"
+        );
+    }
 }
 
 #[test]

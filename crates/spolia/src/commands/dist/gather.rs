@@ -140,6 +140,10 @@ impl<'t> TreeFiles<'t> {
 
     /// What `list` selects.
     pub(crate) fn find(&self, dist: &Dist, list: &PatternList, text: &str) -> Result<Arc<Tree>, DistError> {
+        if let Some(path) = self.index.special(list) {
+            let (dist, from) = (dist.name.clone(), text.to_owned());
+            return Err(DistError::Special { dist, from, path: path.clone() });
+        }
         let selected = self.index.select(list, &[text.to_owned()]).map_err(|error| DistError::Io {
             verb: "read",
             path: error.path,

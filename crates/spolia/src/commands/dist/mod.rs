@@ -2,6 +2,7 @@
 
 mod check;
 mod gather;
+mod second;
 mod show;
 mod verify;
 
@@ -38,6 +39,10 @@ use crate::shell::{Shell, Tone};
 pub(crate) fn run(args: &DistArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     if let Some(path) = &args.check {
         return check::run(path, args.public_key.as_deref(), settings, shell);
+    }
+    if let Some(path) = &args.second {
+        // A user namespace takes a process of one thread: before anything else.
+        second::settle(path)?;
     }
     let (project, all) = load(args, settings, shell)?;
     let chosen = choose(&all, args)?;
@@ -81,7 +86,9 @@ pub(crate) fn run(args: &DistArgs, settings: &Settings, shell: &Shell) -> Result
             status(shell, if signed { "Signed" } else { "Fresh" }, &what.display().to_string());
         }
         if let Some(how) = args.verify {
-            let first = verify::First { one, facts: &facts, plans, names };
+            let outputs = built.values().flat_map(|built| built.outputs.entries());
+            let output_bytes = outputs.map(|(_, node)| size_of(node)).sum();
+            let first = verify::First { one, facts: &facts, plans, names, output_bytes };
             let found = verify::verify(&work, &all, &first, how, &cancel)?;
             exit = if found == Exit::Success { exit } else { found };
         }
@@ -210,10 +217,7 @@ impl Work<'_> {
         cancel: &Cancel,
     ) -> Result<Vec<Facts>, Failure> {
         if let Some(path) = &self.args.second {
-            let text = std::fs::read(path).unwrap_or_default();
-            let facts: Facts = serde_json::from_slice(&text)
-                .map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?;
-            return Ok(vec![facts; chosen.len()]);
+            return Ok(vec![second::orders(path)?.facts; chosen.len()]);
         }
         let env = BTreeMap::new();
         let asker = Asker { search: &self.settings.search, home: &self.settings.home, env: &env, cancel };
@@ -347,6 +351,11 @@ impl Work<'_> {
         show::done(self.shell, &release, &made, &out, show::How::Packed { wall_us });
         Ok((plans, names))
     }
+}
+
+/// How many bytes an entry has.
+pub(crate) fn size_of(node: &Node) -> u64 {
+    if let Node::File { size, .. } = node { *size } else { 0 }
 }
 
 /// The files of a release that was not made now.

@@ -3,7 +3,9 @@
 //! | varied | how |
 //! |---|---|
 //! | path of the checkout | a copy of what is declared, in a folder of another name and depth |
-//! | order of folders, times, modes | the copy is made backwards, now, with modes that only its owner has |
+//! | order of files in folders | the copy is in memory, turned around (`second.rs`) |
+//! | times, modes | the copy is made now, with modes that only its owner has |
+//! | user | another number, in a user namespace |
 //! | umask, time zone, locale | 077, Pacific/Chatham, tr_TR.UTF-8 |
 //! | threads | one |
 //! | the steps themselves | `--verify=rebuild`: an empty store, so that every step runs again |
@@ -12,7 +14,6 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 use spolia_build::index::Index;
@@ -23,9 +24,9 @@ use spolia_dist::manifest::{Pick, Version};
 use spolia_dist::plan::Kind;
 use spolia_dist::verify::{binary, compare};
 use spolia_dist::{DistError, PlatformPlan};
-use spolia_engine::process::{Limits, run};
-use spolia_engine::{Cancel, End};
+use spolia_engine::Cancel;
 
+use super::second::{self, Orders, Places};
 use super::{Chosen, Dist, Work, failure, status};
 use crate::cli::VerifyArg;
 use crate::exit::{Exit, Failure};
@@ -42,6 +43,8 @@ pub(super) struct First<'f> {
     pub(super) facts: &'f Facts,
     pub(super) plans: Vec<PlatformPlan>,
     pub(super) names: Vec<String>,
+    /// What all its steps give, bytes.
+    pub(super) output_bytes: u64,
 }
 
 /// Makes `first` again and compares.
@@ -59,20 +62,18 @@ pub(super) fn verify(
     let parent = work.settings.temp_dir().join(format!("spolia-verify-{}", std::process::id()));
     let place = Scratch(parent.clone());
     let checkout = parent.join("a/second/checkout");
-    std::fs::create_dir_all(&checkout).map_err(io("create", &checkout))?;
+    let copied = parent.join("copy");
+    for folder in [&checkout, &copied] {
+        std::fs::create_dir_all(folder).map_err(io("create", folder))?;
+    }
     std::fs::set_permissions(&parent, PermissionsExt::from_mode(0o700)).map_err(io("create", &parent))?;
-    copy(work, all, first, &checkout)?;
-    let facts_at = parent.join("facts.json");
-    let facts = serde_json::to_vec(first.facts).unwrap_or_default();
-    std::fs::write(&facts_at, facts).map_err(io("write", &facts_at))?;
+    let size = copy(work, all, first, &copied)? + first.output_bytes;
     let out = parent.join("out");
     let rebuild = how == VerifyArg::Rebuild;
-    let said = second(
-        work,
-        first,
-        &Places { checkout, facts: facts_at, out: out.clone(), parent, rebuild },
-        cancel,
-    )?;
+    let facts = first.facts.clone();
+    let orders = Orders { facts, root: work.root().to_owned(), copy: copied, checkout, size };
+    let (said, varied) =
+        second::start(work, first, &Places { out: out.clone(), parent, rebuild }, &orders, cancel)?;
     let differences = compare(&work.out(first.one), &out, &first.names).map_err(|error| failure(&error))?;
     let mut problems = differences;
     let programs = programs(work, first, &mut problems)?;
@@ -83,12 +84,17 @@ pub(super) fn verify(
             "name": first.one.dist.name,
             "rebuilt": rebuild,
             "compared": first.names.len(),
+            "varied": varied,
             "programs": programs,
             "problems": problems,
         }));
     } else {
         for (program, words) in &programs {
             status(work.shell, "Program", &format!("{program}: {words}"));
+        }
+        status(work.shell, "Varied", &varied.words());
+        for same in varied.same() {
+            work.shell.warning(&format!("not varied: {same}"), &[]);
         }
         for problem in &problems {
             work.shell.err(&work.shell.spoken(Tone::Error, "error", problem, &[]));
@@ -116,16 +122,8 @@ impl Drop for Scratch {
     }
 }
 
-struct Places {
-    parent: PathBuf,
-    checkout: PathBuf,
-    facts: PathBuf,
-    out: PathBuf,
-    rebuild: bool,
-}
-
-/// Copies what the steps and the tables declare, the last path first.
-fn copy(work: &Work<'_>, all: &[Dist], first: &First<'_>, to: &Path) -> Result<(), Failure> {
+/// Copies what the steps and the tables declare; how many bytes that are.
+fn copy(work: &Work<'_>, all: &[Dist], first: &First<'_>, to: &Path) -> Result<u64, Failure> {
     let manifest = &work.project.manifest;
     let mut lists: Vec<(&PatternList, Vec<String>)> = Vec::new();
     for body in manifest.steps.iter().flat_map(|step| step.bodies.values()) {
@@ -169,72 +167,24 @@ fn copy(work: &Work<'_>, all: &[Dist], first: &First<'_>, to: &Path) -> Result<(
             Node::Folder => None,
         };
     }
-    for (path, what) in targets.iter().rev() {
+    let mut size = 0;
+    for (path, what) in &targets {
         let (from, to) = (path.under(work.root()), path.under(to));
-        let made = || -> std::io::Result<()> {
+        let made = || -> std::io::Result<u64> {
             if let Some(folder) = to.parent() {
                 std::fs::create_dir_all(folder)?;
             }
             if let Some((target, true)) = what {
-                return std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &to);
+                return std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &to).map(|()| 0);
             }
-            std::fs::write(&to, std::fs::read(&from)?)?;
+            let copied = std::fs::copy(&from, &to)?;
             let mode = if what.is_some() { 0o700 } else { 0o600 };
-            std::fs::set_permissions(&to, PermissionsExt::from_mode(mode))
+            std::fs::set_permissions(&to, PermissionsExt::from_mode(mode)).map(|()| copied)
         };
-        made().map_err(|source| failure(&DistError::Io { verb: "copy", path: from.clone(), source }))?;
+        size +=
+            made().map_err(|source| failure(&DistError::Io { verb: "copy", path: from.clone(), source }))?;
     }
-    Ok(())
-}
-
-/// Runs this program in the copy; what it said.
-fn second(work: &Work<'_>, first: &First<'_>, places: &Places, cancel: &Cancel) -> Result<String, Failure> {
-    let internal =
-        |error: std::io::Error| Failure::environment(format!("cannot start the second build: {error}"));
-    let own = std::env::current_exe().map_err(internal)?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this program itself, in other surroundings; the engine's runner runs it"
-    )]
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(own).stdin(Stdio::null());
-    command.args(["--color", "never", "--progress", "never", "-C"]).arg(&places.checkout);
-    command.arg("--cache-dir").arg(if places.rebuild {
-        places.parent.join("store")
-    } else {
-        work.settings.cache_dir()?
-    });
-    command.args(["dist", "--allow-dirty", "--jobs", "1", "-o"]).arg(&places.out);
-    command.arg("--second").arg(&places.facts);
-    let platforms: Vec<String> = first.one.platforms.iter().map(ToString::to_string).collect();
-    command.args(["--platform", &platforms.join(",")]);
-    if let Some(variant) = &work.args.how.variant {
-        command.args(["--variant", variant]);
-    }
-    if let Some(engine) = work.args.how.engine {
-        let word = match engine {
-            crate::cli::EngineArg::Host => "host",
-            crate::cli::EngineArg::Sandbox => "sandbox",
-        };
-        command.args(["--engine", word]);
-    }
-    command.arg(&first.one.dist.name).current_dir(&places.parent);
-    command.env("TZ", "Pacific/Chatham").env("LC_ALL", "tr_TR.UTF-8").env("LANG", "tr_TR.UTF-8");
-    command.env_remove("SOURCE_DATE_EPOCH");
-    let mut said = Vec::new();
-    let limits = Limits { cancel, timeout: None };
-    let ended = run(command, &limits, &mut |_, bytes| said.extend_from_slice(bytes)).map_err(internal)?;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    match ended.end {
-        End::Exited(0) => Ok(said),
-        End::Cancelled => Err(failure(&DistError::Cancelled)),
-        _ => {
-            work.shell.err(&said);
-            Err(Failure::new(Exit::Problems, "the release could not be made a second time").hint(
-                "the second build has only what is declared: a file that a step uses and does not name is not there",
-            ))
-        }
-    }
+    Ok(size)
 }
 
 /// What every program in the archives says of itself; what is wrong goes to `problems`.
