@@ -11,6 +11,7 @@
 )]
 
 mod browser;
+mod build;
 mod conformance;
 mod demo;
 mod dist;
@@ -31,7 +32,8 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
-               or a part of that: lint, tests, report, dist, ordinary
+               or a part of that: lint, tests, report, dist, ordinary, static
+  build        the program for use, with the C library linked in: target/release/spolia
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     let done = match task.as_deref() {
         Some("test") => test::run(&rest),
+        Some("build") => build::run(&rest),
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
@@ -66,7 +69,7 @@ fn main() -> ExitCode {
         Some("report-outline") => report::write_outline(),
         Some("sweep-proof") => sweep::proof(&rest),
         Some("bench") => run::root().and_then(|root| {
-            run::cargo(&["build", "--release", "--package", "spolia"])?;
+            build::program("release")?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)
         }),
         Some("help" | "--help" | "-h") | None => {

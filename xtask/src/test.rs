@@ -6,14 +6,14 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{conformance, dist, docs, packages, perf, report, sweep, tidy};
+use crate::{build, conformance, dist, docs, packages, perf, report, sweep, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
 /// Crates whose tests are run a second time as an ordinary user: what they do depends on rights.
 const RIGHTS_MATTER: &[&str] = &["spolia-store", "spolia-engine", "spolia-build", "spolia"];
 
-/// Everything, or one part of it: `lint`, `tests`, `report`, `dist` or `ordinary`.
+/// Everything, or one part of it: `lint`, `tests`, `report`, `dist`, `ordinary` or `static`.
 pub(crate) fn run(args: &[String]) -> Done {
     install()?;
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -22,15 +22,17 @@ pub(crate) fn run(args: &[String]) -> Done {
             tests()?;
             report()?;
             dist::proofs()?;
-            ordinary()
+            ordinary()?;
+            build::check()
         }
         ["lint"] => lint(),
         ["tests"] => tests(),
         ["report"] => report(),
         ["dist"] => dist::proofs(),
         ["ordinary"] => ordinary(),
+        ["static"] => build::check(),
         other => Err(format!(
-            "`test` takes `lint`, `tests`, `report`, `dist`, `ordinary` or nothing, not `{}`",
+            "`test` takes `lint`, `tests`, `report`, `dist`, `ordinary`, `static` or nothing, not `{}`",
             other.join(" ")
         )),
     }
