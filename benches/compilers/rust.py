@@ -3,7 +3,7 @@
 
     rust.py --spolia target/release/spolia --peers DIR [--rounds 3] [--tools spolia,kache,...] [--tree ripgrep|big]
 
-DIR has `bin/kache` and `bin/mbx` as `cargo install kache mbx --root DIR` leaves them, and perhaps `bin/sccache`. Each
+DIR is what `peers.sh DIR` has made. Each
 build runs in a control group of its own (cpuacct of version 1, or version 2), which also counts servers that a cache
 leaves running; on a quiet machine /proc/stat would say the same. Tools take turns within each round. The source is
 fetched by cargo. Needs root, for the control groups.
@@ -143,12 +143,14 @@ class Tool:
         return self.group.run(command, cwd=folder, env=self.env | env)
 
     def clear(self, folder):
-        shutil.rmtree(folder / "target", ignore_errors=True)
+        target = folder / "target"
+        if target.is_symlink():
+            # mbx keeps target folders elsewhere and leaves a link; a user who starts from nothing has neither.
+            shutil.rmtree(target.resolve(), ignore_errors=True)
+            target.unlink()
+        shutil.rmtree(target, ignore_errors=True)
         if self.name == "mbx":
-            # It keeps target folders elsewhere; a user who starts from nothing has none.
-            for place in self.work.rglob("target*"):
-                if place.is_dir() and (place / "CACHEDIR.TAG").exists():
-                    shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(self.work / "store/targets", ignore_errors=True)
 
 
 def measure(tool, source, tree, rounds):
@@ -186,12 +188,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--spolia", required=True)
     parser.add_argument("--peers", default="/nonexistent")
-    parser.add_argument("--sccache", default="sccache")
+    parser.add_argument("--sccache", help="another sccache than that of DIR")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", default="plain,spolia,kache,mbx,sccache")
     parser.add_argument("--tree", default="ripgrep")
     parser.add_argument("--work", default="/tmp/spolia-bench-rust")
     options = parser.parse_args()
+    options.sccache = options.sccache or str(Path(options.peers).resolve() / "bin/sccache")
     work = Path(options.work)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

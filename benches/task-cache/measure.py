@@ -297,7 +297,7 @@ def contenders(options: argparse.Namespace, setting: peers.Setting) -> tuple[lis
         for engine in ("host", "sandbox"):
             tools.append(peers.Spolia(f"spolia-{engine}", setting, program=program, engine=engine))
     else:
-        absent.append("spolia: no program; build it (`cargo build --release -p spolia`) or give --spolia PATH")
+        absent.append("spolia: no program; build it (`cargo xtask build`) or give --spolia PATH")
     try:
         node = install.node_peers(options.cache_dir)
         versions["turbo"], versions["nx"] = install.TURBO, install.NX

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &[String]) -> Done {
         return Err("a C compiler and make are needed".to_owned());
     }
     let platforms = platforms(host_only)?;
-    run::cargo(&["build", "--release", "--package", "spolia"])?;
+    crate::build::program("release")?;
     let folder = std::env::temp_dir().join(format!("spolia-demo-{}", std::process::id()));
     let project = folder.join("tools");
     copy(&run::root()?.join("examples/tools"), &project)?;

@@ -10,6 +10,8 @@
     reason = "it starts programs and reads the environment, that is its work"
 )]
 
+mod browser;
+mod build;
 mod conformance;
 mod demo;
 mod dist;
@@ -18,6 +20,7 @@ mod fuzz;
 mod large;
 mod packages;
 mod perf;
+mod report;
 mod run;
 mod sweep;
 mod test;
@@ -29,7 +32,8 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test         format, lints, docs, tidy, and all tests; as root also as an ordinary user;
-               or a part of that: lint, tests, dist, ordinary
+               or a part of that: lint, tests, report, dist, ordinary, static
+  build        the program for use, with the C library linked in: target/release/spolia
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
@@ -37,6 +41,9 @@ cargo xtask TASK
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
+  perf-aa      live comparisons of a command of 10 ms with itself, with +20% and with +3% planted, and how often each
+               word is said: [--comparisons N] [--planted N] [--spolia FILE] (long)
+  report-outline  write what the page of `perf report` tells a program that reads it aloud
   dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others:
                [--keep] [--spolia FILE] (long)
   sweep-proof  what Cargo compiles after `spolia sweep`, in every surrounding and with every policy, on a workspace of
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     let done = match task.as_deref() {
         Some("test") => test::run(&rest),
+        Some("build") => build::run(&rest),
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
@@ -57,9 +65,11 @@ fn main() -> ExitCode {
         Some("dist-large") => large::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("perf-reference") => perf::reference(),
+        Some("perf-aa") => perf::aa::run(&rest),
+        Some("report-outline") => report::write_outline(),
         Some("sweep-proof") => sweep::proof(&rest),
         Some("bench") => run::root().and_then(|root| {
-            run::cargo(&["build", "--release", "--package", "spolia"])?;
+            build::program("release")?;
             run::program(&root.join("benches/task-cache/run.sh").to_string_lossy(), &rest)
         }),
         Some("help" | "--help" | "-h") | None => {

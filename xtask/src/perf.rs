@@ -1,4 +1,6 @@
-//! Tasks about measuring: the statistics beside scipy.
+//! Tasks about measuring: the statistics beside scipy, and live comparisons.
+
+pub(crate) mod aa;
 
 use std::process::Command;
 

@@ -6,29 +6,33 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::{self, Done};
-use crate::{conformance, dist, docs, packages, perf, sweep, tidy};
+use crate::{build, conformance, dist, docs, packages, perf, report, sweep, tidy};
 
 /// The user that tests run as a second time: `nobody` on every Linux.
 const ORDINARY_USER: &str = "65534";
 /// Crates whose tests are run a second time as an ordinary user: what they do depends on rights.
 const RIGHTS_MATTER: &[&str] = &["spolia-store", "spolia-engine", "spolia-build", "spolia"];
 
-/// Everything, or one part of it: `lint`, `tests`, `dist` or `ordinary`.
+/// Everything, or one part of it: `lint`, `tests`, `report`, `dist`, `ordinary` or `static`.
 pub(crate) fn run(args: &[String]) -> Done {
     install()?;
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {
             lint()?;
             tests()?;
+            report()?;
             dist::proofs()?;
-            ordinary()
+            ordinary()?;
+            build::check()
         }
         ["lint"] => lint(),
         ["tests"] => tests(),
+        ["report"] => report(),
         ["dist"] => dist::proofs(),
         ["ordinary"] => ordinary(),
+        ["static"] => build::check(),
         other => Err(format!(
-            "`test` takes `lint`, `tests`, `dist`, `ordinary` or nothing, not `{}`",
+            "`test` takes `lint`, `tests`, `report`, `dist`, `ordinary`, `static` or nothing, not `{}`",
             other.join(" ")
         )),
     }
@@ -49,6 +53,12 @@ fn tests() -> Done {
     conformance::rust::run(&["--tool", "spolia", "--sample"].map(str::to_owned))?;
     sweep::proof(&["--small".to_owned(), "--sample".to_owned()])?;
     perf::reference()
+}
+
+/// The page in a browser, and a few live comparisons: that they are made and judged, not how fast.
+fn report() -> Done {
+    report::proofs(false)?;
+    perf::aa::run(&["--sample".to_owned()])
 }
 
 fn ordinary() -> Done {

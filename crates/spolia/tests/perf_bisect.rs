@@ -130,8 +130,10 @@ fn a_stopped_search_leaves_nothing_and_a_killed_one_is_cleaned_up() {
     let signalled = |signal: Signal, mark: &str| {
         let mut command = env.command(["perf", "bisect", &commits[0], "HEAD", "--", "sleep", mark]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The search itself is one of them: it has the mark among its arguments.
-        wait_until("the command runs", || processes_with(mark).len() > 1);
+        // The search has the mark among its arguments too, and so has a copy of it that becomes another program.
+        let sleeps =
+            |pid: &u32| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"sleep\n");
+        wait_until("the command runs", || processes_with(mark).iter().any(sleeps));
         let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
         let code = child.wait().unwrap().code();

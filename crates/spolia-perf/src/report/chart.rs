@@ -6,7 +6,7 @@ use super::{Outcome, Point, Series, date, escape};
 
 pub(super) const WIDTH: f64 = 510.0;
 const HEIGHT: f64 = 190.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 26.0;
