@@ -352,7 +352,7 @@ fn outside(stand: &mut Stand<'_>) -> Done {
     let text = std::fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
     write(
         "far/Cargo.toml",
-        "[package]\nname = \"far\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[features]\non = []\n",
+        "[package]\nname = \"far\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[features]\non = []\n[workspace]\n",
     )?;
     write("far/src/lib.rs", "pub fn far() -> u32 {\n    if cfg!(feature = \"on\") { 1 } else { 2 }\n}\n")?;
     for features in ["", ", features = [\"on\"]"] {
