@@ -140,7 +140,7 @@ def measure(args, files, folder, peer, kept):
         grow(ws, args.fixture / "fresh", files)
     entries = count(ws / "target")
     env = kept | {"SPOLIA_CACHE_DIR": str(folder / "store")}
-    spolia = [str(args.spolia), "--json", "sweep", "--dry-run", str(ws)]
+    spolia = [str(args.spolia), "sweep", "--dry-run", str(ws)]
     lines = {
         "spolia": spolia,
         "cargo-sweep --time": [str(peer), "sweep", "--dry-run", "--time", "1000", str(ws)],
@@ -157,14 +157,16 @@ def measure(args, files, folder, peer, kept):
         spread = lambda column: f"{statistics.median(column):.0f} ({min(column):.0f}–{max(column):.0f})"
         own, theirs, wall, peak = columns
         print(f"| {entries} | {name} | {spread(own)} | {statistics.median(theirs):.0f} | {spread(wall)} | {max(peak) / 1000:.0f} |", flush=True)
-    for line in samples["spolia"][-1][4].decode().splitlines():
+    whole = run([str(args.spolia), "--json", *spolia[1:]], env)
+    print(f"  with --json: {whole[0]:.0f} ms, {whole[3] / 1000:.0f} MB", file=sys.stderr)
+    for line in whole[4].decode().splitlines():
         line = json.loads(line)
         if line["kind"] == "sweep-plan":
             print(f"  walked {line['scanned']} entries in {line['scan_us'] / 1000:.0f} ms of wall time; {line['questions']} questions, "
                   f"{line['questions_remembered']} remembered; {len(line['plan']['entries'])} things planned", file=sys.stderr)
     base = min(statistics.median(row[0] for row in samples[name]) for name in lines if name != "spolia")
     own = statistics.median(row[0] for row in samples["spolia"])
-    print(f"  own CPU of spolia is {own / base:.2f} of the cheaper cargo-sweep's", file=sys.stderr)
+    print(f"  own CPU of spolia is {own / max(base, 1):.2f} of the cheaper cargo-sweep's", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -451,6 +451,7 @@ fn regression(
         let because = match (all.is_empty(), since.is_empty()) {
             (true, _) => "nothing was measured before",
             (_, true) => "nothing was measured since the accepted baseline",
+            _ if newest.host.is_none() => "this run does not say on what machine it was made",
             _ => "it was measured on other machines only",
         };
         return finding(Outcome::Undecided, None, because.to_owned());

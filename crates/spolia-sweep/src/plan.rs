@@ -149,6 +149,8 @@ pub struct SweepPlan {
     pub live_units: usize,
     /// Units that are stale.
     pub stale_units: usize,
+    /// Configurations that were given up to get below a limit, by their numbers, the first first.
+    pub evicted: Vec<u32>,
     /// Whether the limits could not be kept, since nothing more may go.
     pub above_limit: bool,
 }
@@ -205,7 +207,7 @@ pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan
             }
             rest.retain(|item| item.place != Place::Incremental);
         }
-        result.above_limit = planner.limits(&mut gone, &rest, &result);
+        (result.evicted, result.above_limit) = planner.limits(&mut gone, &rest, &result);
     }
     result.bytes = freed(&gone);
     result.entries = planner.finish();
@@ -392,8 +394,13 @@ impl<'p> Planner<'p> {
         self.entries.insert(group, (why, vec![item]));
     }
 
-    /// Takes whole configurations until the limits are kept; whether that is not possible.
-    fn limits(&mut self, gone: &mut Vec<&'p Item>, rest: &[&'p Item], result: &SweepPlan) -> bool {
+    /// Takes whole configurations until the limits are kept: which, and whether that is not enough.
+    fn limits(
+        &mut self,
+        gone: &mut Vec<&'p Item>,
+        rest: &[&'p Item],
+        result: &SweepPlan,
+    ) -> (Vec<u32>, bool) {
         let policy = self.policy;
         let all = result.live_bytes + result.unknown_bytes + result.stale_bytes;
         let needed = |freed: u64| {
@@ -410,12 +417,12 @@ impl<'p> Planner<'p> {
             .collect();
         // Without a run in the journal, when it was last built is all that is known.
         order.sort_by_key(|(used, built, number)| (used.unwrap_or(*built), *number));
-        let mut evicted: HashSet<u32> = HashSet::new();
+        let mut evicted: Vec<u32> = Vec::new();
         for (_, _, number) in order {
             if !needed(freed(&*gone)) {
-                return false;
+                return (evicted, false);
             }
-            evicted.insert(number);
+            evicted.push(number);
             for item in rest {
                 let last = item.needed_by.contains(&number);
                 if last && item.needed_by.iter().all(|other| evicted.contains(other)) {
@@ -424,7 +431,8 @@ impl<'p> Planner<'p> {
                 }
             }
         }
-        needed(freed(&*gone))
+        let is_above = needed(freed(&*gone));
+        (evicted, is_above)
     }
 
     fn finish(self) -> Vec<Entry> {
@@ -451,7 +459,7 @@ impl<'p> Planner<'p> {
                 why,
                 profile: profile.to_string(),
                 package: details.map(|details| details.package.clone()),
-                targets: details.map(|details| details.targets.iter().cloned().collect()).unwrap_or_default(),
+                targets: details.map(|details| details.targets.clone()).unwrap_or_default(),
                 hash,
                 bytes,
                 rebuild_us: details.and_then(|details| details.rebuild_us),

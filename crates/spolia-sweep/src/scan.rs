@@ -11,7 +11,7 @@
 //! What matches no form that Cargo writes is left alone. Nothing is opened but folders, and the fingerprints of
 //! what is stale. Links are never followed, other file systems never entered.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -104,8 +104,8 @@ pub struct Link {
 pub struct Details {
     /// Its package.
     pub package: String,
-    /// `lib-serde`, ….
-    pub targets: BTreeSet<String>,
+    /// `lib-serde`, …; sorted.
+    pub targets: Vec<String>,
     /// Its compiler.
     pub rustc: Option<u64>,
     /// Its flags.
@@ -670,7 +670,7 @@ fn details(folder: &OwnedFd, name: &CStr, below: &CStr, package: String) -> Deta
         let Some(target) = entry.file_name().to_str().ok().and_then(|name| name.strip_suffix(".json")) else {
             continue;
         };
-        details.targets.insert(target.to_owned());
+        details.targets.push(target.to_owned());
         if let Some(read) = read_json(&fd, entry.file_name()) {
             (details.rustc, details.rustflags) = (Some(read.rustc), read.rustflags);
         }
@@ -682,6 +682,8 @@ fn details(folder: &OwnedFd, name: &CStr, below: &CStr, package: String) -> Deta
                 u64::try_from(ended - began).ok().filter(|us| *us > 0).or(details.rebuild_us);
         }
     }
+    details.targets.sort();
+    details.targets.shrink_to_fit();
     details
 }
 

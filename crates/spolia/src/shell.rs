@@ -125,6 +125,15 @@ impl Shell {
         }
     }
 
+    /// As [`Self::json_line`], for a value whose text is large: it is written as it is made.
+    pub(crate) fn json_stream(&self, value: &impl serde::Serialize) {
+        let mut chunks = Chunks { shell: self, text: Vec::with_capacity(CHUNK_BYTES) };
+        // Where a value cannot be written as JSON, what came before is there, and no whole line.
+        let _done = serde_json::to_writer(&mut chunks, value);
+        let _sent = chunks.flush();
+        self.out("\n");
+    }
+
     /// Talk, as it is.
     pub(crate) fn err(&self, text: &str) {
         #[cfg(test)]
@@ -211,4 +220,29 @@ pub(crate) fn pass_on(stream: spolia_core::result::Stream, bytes: &[u8]) {
 /// One line of talk where there is no shell yet.
 pub(crate) fn complain(line: &str) {
     let _closed = std::io::stderr().lock().write_all(format!("spolia: {line}\n").as_bytes());
+}
+
+/// Bytes that are written at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Hands what is written on in chunks.
+struct Chunks<'s> {
+    shell: &'s Shell,
+    text: Vec<u8>,
+}
+
+impl std::io::Write for Chunks<'_> {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        if self.text.len() + part.len() > CHUNK_BYTES {
+            self.flush()?;
+        }
+        self.text.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.shell.out_bytes(&self.text);
+        self.text.clear();
+        Ok(())
+    }
 }

@@ -53,6 +53,7 @@ struct Bench {
 /// Runs it.
 pub(crate) fn run(args: &[String]) -> Done {
     let (mut same, mut planted, mut sample) = (300, 200, false);
+    let mut spolia = None;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut number = |into: &mut usize| -> Done {
@@ -64,13 +65,14 @@ pub(crate) fn run(args: &[String]) -> Done {
             "--comparisons" => number(&mut same)?,
             "--planted" => number(&mut planted)?,
             "--sample" => sample = true,
+            "--spolia" => spolia = Some(PathBuf::from(args.next().ok_or("`--spolia` needs a file")?)),
             other => return Err(format!("`perf-aa` has no flag `{other}`")),
         }
     }
     if sample {
         (same, planted) = (2, 1);
     }
-    let bench = Bench::new(sample)?;
+    let bench = Bench::new(sample, spolia)?;
     let work = bench.calibrate()?;
     println!(
         "\n| beside itself | comparisons | CPU faster | same | inconclusive | slower | wall faster | same | inconclusive | slower | either differs |"
@@ -101,17 +103,22 @@ pub(crate) fn run(args: &[String]) -> Done {
 
 impl Bench {
     /// A debug build is enough for a sample; figures are made with a release.
-    fn new(sample: bool) -> Done<Self> {
+    fn new(sample: bool, spolia: Option<PathBuf>) -> Done<Self> {
+        let spolia = spolia.map_or_else(|| Self::built(sample), Ok)?;
+        let folder = TempDir::new().map_err(|error| format!("a temporary folder: {error}"))?;
+        let bench = Self { spolia, folder };
+        bench.write("base", 1000)?;
+        Ok(bench)
+    }
+
+    fn built(sample: bool) -> Done<PathBuf> {
         let profile = if sample { "debug" } else { "release" };
         let mut words = vec!["build", "--quiet", "--package", "spolia"];
         words.extend((!sample).then_some("--release"));
         run::cargo(&words)?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
-        let folder = TempDir::new().map_err(|error| format!("a temporary folder: {error}"))?;
-        let bench = Self { spolia: target.join(profile).join("spolia"), folder };
-        bench.write("base", 1000)?;
-        Ok(bench)
+        Ok(target.join(profile).join("spolia"))
     }
 
     fn write(&self, name: &str, count: u64) -> Done {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::tree::{self, Tree};
 use super::{Stand, plain};
 use crate::run::{self, Done};
@@ -202,8 +204,8 @@ fn max_size(stand: &mut Stand<'_>) -> Done {
     let below = format!("{}B", live / 2);
     let said = stand.spolia(&copy.ws, &["sweep", "--max-size", &below])?;
     let plan = said.iter().find(|line| line["kind"] == "sweep-plan").ok_or("no plan was given")?;
-    let entries = plan["plan"]["entries"].as_array().cloned().unwrap_or_default();
-    let evicted: Vec<u64> = entries.iter().filter_map(|entry| entry["configuration"].as_u64()).collect();
+    let evicted = plan["plan"]["evicted"].as_array().cloned().unwrap_or_default();
+    let evicted: Vec<u64> = evicted.iter().filter_map(Value::as_u64).collect();
     let commands: Vec<String> = plan["configurations"]
         .as_array()
         .into_iter()

@@ -331,6 +331,11 @@ fn collect(args: &GcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Fa
     let plan = collect::plan(&store, &policy).map_err(|error| unreadable(&error))?;
     if !shell.is_json() {
         show_plan(&plan, &policy, &store, shell);
+        if let Some(bytes) = above_limit(&plan, &policy) {
+            let what =
+                format!("{} stay above the limit: pinned, or used in the last hour", words::size(bytes));
+            shell.status(Tone::Dim, "kept", &what);
+        }
     }
     let report = if dry_run {
         GcReport { plan, ..GcReport::default() }
@@ -425,6 +430,12 @@ fn show_plan(plan: &GcPlan, policy: &Policy, store: &LocalStore, shell: &Shell) 
     ));
 }
 
+/// Bytes by which a store stays above its limit; `None` where it does not.
+fn above_limit(plan: &GcPlan, policy: &Policy) -> Option<u64> {
+    let left = plan.bytes_before.saturating_sub(plan.bytes_freed);
+    left.checked_sub(policy.max_bytes?).filter(|bytes| *bytes > 0)
+}
+
 fn gc_json(report: &GcReport, policy: &Policy, dry_run: bool) -> serde_json::Value {
     let removals = report.plan.removals.iter().map(|(entry, why, file)| {
         let why = match why {
@@ -446,6 +457,7 @@ fn gc_json(report: &GcReport, policy: &Policy, dry_run: bool) -> serde_json::Val
         "max_age_s": policy.max_age.map(|age| age.as_secs()),
         "bytes_before": report.plan.bytes_before,
         "bytes_planned": report.plan.bytes_freed,
+        "bytes_above_limit": above_limit(&report.plan, policy),
         "planned": removals.collect::<Vec<_>>(),
         "planned_mounts": mounts.collect::<Vec<_>>(),
         "removed": report.removed,

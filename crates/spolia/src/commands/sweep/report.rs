@@ -152,7 +152,7 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
             .iter()
             .map(|(path, why)| json!({ "path": path.display().to_string(), "why": why }))
             .collect();
-        shell.json_line(&PlanLine {
+        shell.json_stream(&PlanLine {
             kind: "sweep-plan",
             target,
             configurations,
