@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use spolia_build::manifest::Manifest;
 use spolia_core::conf::{
-    Entry, Problem, Problems, Span, Spanned, Table, Text, Value, and_list, as_table, expected, parse as toml,
+    Entry, Problem, Problems, Span, Spanned, Table, Text, Value, and_list, as_table, expected, read_table,
 };
-use spolia_core::diagnostic::Source;
 use spolia_core::glob::{PatternError, PatternList};
 use spolia_core::{Diagnostic, Platform, RelPath};
 
@@ -35,32 +34,25 @@ const DISTS_MAX: usize = 1000;
 /// # Errors
 /// Every mistake in every table.
 pub fn parse(file: RelPath, text: &str, context: &Context<'_>) -> Result<Vec<Dist>, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let (number, source) = problems.add_source(Source::new(file, text.to_owned()));
-    let mark = problems.mark();
-    let mut whole = toml(number, source.text(), &mut problems);
-    if problems.error_count() > 0 {
-        problems.rewind(mark);
-        return Ok(Vec::new());
-    }
-    let mut dists = Vec::new();
-    let mut spans = Vec::new();
-    if let Some(table) = whole.take_table("dist", &mut problems) {
+    read_table(file, text, "dist", |table, problems| {
+        let mut dists = Vec::new();
+        let mut spans = Vec::new();
         for Entry { key, value } in table.into_entries() {
             let what = format!("`[dist.{}]`", key.value);
-            let Some(inner) = as_table(&what, value, &mut problems) else { continue };
-            let mut reader = Reader { context, problems: &mut problems, name: key.value.to_string() };
+            let Some(inner) = as_table(&what, value, problems) else { continue };
+            let mut reader = Reader { context, problems, name: key.value.to_string() };
             if let Some(dist) = reader.dist(&key, inner) {
                 dists.push(dist);
                 spans.push(key.span);
             }
         }
-    }
-    same_folder(&dists, &spans, &mut problems);
-    if dists.len() > DISTS_MAX {
-        problems.push(Problem::error(spans[DISTS_MAX], format!("more than {DISTS_MAX} tables in `[dist]`")));
-    }
-    if problems.error_count() > 0 { Err(problems.into_diagnostics()) } else { Ok(dists) }
+        same_folder(&dists, &spans, problems);
+        if dists.len() > DISTS_MAX {
+            let message = format!("more than {DISTS_MAX} tables in `[dist]`");
+            problems.push(Problem::error(spans[DISTS_MAX], message));
+        }
+        dists
+    })
 }
 
 /// Two releases in one folder would each replace the other's sums.

@@ -49,14 +49,16 @@ pub(super) struct Orders {
 /// In what the second build's surroundings were others, as it saw them itself.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Varied {
-    /// Its user, or why it is the first build's.
-    user: Result<u32, String>,
+    /// Its user, where it is not the first build's.
+    user: Option<u32>,
+    /// Why it is.
+    why_same_user: Option<String>,
     /// Folders with two entries or more.
     folders: usize,
     /// Those of them that are listed in another order.
     turned: usize,
     /// Why none of them is made to be.
-    order: Option<String>,
+    why_same_order: Option<String>,
 }
 
 impl Varied {
@@ -67,7 +69,7 @@ impl Varied {
             "modes and times of files".to_owned(),
             "umask, time zone, locale, threads".to_owned(),
         ];
-        if let Ok(user) = self.user {
+        if let Some(user) = self.user {
             words.push(format!("user {} became {user}", rustix::process::geteuid().as_raw()));
         }
         if self.turned > 0 {
@@ -79,10 +81,10 @@ impl Varied {
     /// What was the same, and why.
     pub(super) fn same(&self) -> Vec<String> {
         let mut same = Vec::new();
-        if let Err(why) = &self.user {
+        if let Some(why) = &self.why_same_user {
             same.push(format!("the user: {why}"));
         }
-        match &self.order {
+        match &self.why_same_order {
             Some(why) => same.push(format!("the order of files in folders: {why}")),
             None if self.turned == 0 && self.folders > 0 => {
                 same.push("the order of files in folders: it came out as it was".to_owned());
@@ -200,7 +202,13 @@ pub(super) fn settle(path: &Path) -> Result<(), Failure> {
     settled.map_err(internal)?;
     let (mut folders, mut turned) = (0, 0);
     compare(&orders.root, &orders.checkout, &mut folders, &mut turned).map_err(internal)?;
-    let varied = Varied { user, folders, turned, order: order.err() };
+    let varied = Varied {
+        user: user.as_ref().ok().copied(),
+        why_same_user: user.err(),
+        folders,
+        turned,
+        why_same_order: order.err(),
+    };
     let raw = serde_json::to_vec(&varied).unwrap_or_default();
     std::fs::write(varied_at(path), raw).map_err(internal)
 }
