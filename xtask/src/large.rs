@@ -41,11 +41,11 @@ files = { "d/" = "data/zip", "d/zz" = "data/small" }
 [dist.many]
 archive = "many.tgz"
 to = "many"
-files = { "m/" = "many/**" }
+files = { "m/" = "crowd/**" }
 [dist.manyzip]
 archive = "many.zip"
 to = "manyzip"
-files = { "m/" = "many/**" }
+files = { "m/" = "crowd/**" }
 "#;
 
 /// A file of an archive through one reader, compared with the file it was made from.
@@ -140,7 +140,7 @@ fn prove(spolia: &Path, folder: &Path) -> Done<String> {
     sparse(&folder.join("data/tar"), TAR_BYTES).map_err(io)?;
     sparse(&folder.join("data/zip"), ZIP_BYTES).map_err(io)?;
     for number in 0..MEMBERS {
-        let place = folder.join(format!("many/{:03}", number / 1000));
+        let place = folder.join(format!("crowd/{:03}", number / 1000));
         if number % 1000 == 0 {
             std::fs::create_dir_all(&place).map_err(io)?;
         }

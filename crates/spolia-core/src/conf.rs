@@ -309,17 +309,32 @@ pub fn read_table<T: Default>(
     name: &str,
     read: impl FnOnce(Table<'_>, &mut Problems) -> T,
 ) -> Result<T, Vec<Diagnostic>> {
+    read_table_warned(file, text, name, read).map(|(value, _)| value)
+}
+
+/// As [`read_table`], with what is no mistake and still worth saying.
+///
+/// # Errors
+/// Every mistake that `read` found, with the warnings.
+pub fn read_table_warned<T: Default>(
+    file: RelPath,
+    text: &str,
+    name: &str,
+    read: impl FnOnce(Table<'_>, &mut Problems) -> T,
+) -> Result<(T, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let (number, source) = problems.add_source(Source::new(file, text.to_owned()));
     let mark = problems.mark();
     let mut whole = parse(number, source.text(), &mut problems);
     if problems.error_count() > 0 {
         problems.rewind(mark);
-        return Ok(T::default());
+        return Ok((T::default(), Vec::new()));
     }
     let table = whole.take_table(name, &mut problems);
     let value = table.map(|table| read(table, &mut problems)).unwrap_or_default();
-    if problems.error_count() > 0 { Err(problems.into_diagnostics()) } else { Ok(value) }
+    let is_wrong = problems.error_count() > 0;
+    let diagnostics = problems.into_diagnostics();
+    if is_wrong { Err(diagnostics) } else { Ok((value, diagnostics)) }
 }
 
 /// The parser's words in our form. Where nothing at all stands it would speak of quotes.

@@ -13,8 +13,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use spolia_core::conf::{Entry, Problem, Problems, Spanned, Table, Text, and_list, as_table, parse as toml};
-use spolia_core::diagnostic::{Severity, Source};
+use spolia_core::conf::{
+    Entry, Problem, Problems, Spanned, Table, Text, and_list, as_table, read_table_warned,
+};
 use spolia_core::{Diagnostic, Platform, RelPath};
 
 use crate::record::State;
@@ -191,32 +192,19 @@ pub struct Conf {
 /// # Errors
 /// Every mistake in the table.
 pub fn parse(file: RelPath, text: &str, context: &Context<'_>) -> Result<Conf, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let (number, source) = problems.add_source(Source::new(file, text.to_owned()));
-    let mark = problems.mark();
-    let mut whole = toml(number, source.text(), &mut problems);
-    if problems.error_count() > 0 {
-        problems.rewind(mark);
-        return Ok(Conf::default());
-    }
-    let mut thresholds = Vec::new();
-    if let Some(mut perf) = whole.take_table("perf", &mut problems) {
-        let table = perf.take_table("thresholds", &mut problems);
+    let (thresholds, warnings) = read_table_warned(file, text, "perf", |mut perf, problems| {
+        let mut thresholds = Vec::new();
+        let table = perf.take_table("thresholds", problems);
         for Entry { key, value } in table.map(Table::into_entries).unwrap_or_default() {
             let what = format!("`[perf.thresholds.{}]`", key.value);
-            let Some(inner) = as_table(&what, value, &mut problems) else { continue };
-            subject_is_known(&key, context, &mut problems);
-            let reader = Reader { what: &what, platforms: context.platforms, problems: &mut problems };
+            let Some(inner) = as_table(&what, value, problems) else { continue };
+            subject_is_known(&key, context, problems);
+            let reader = Reader { what: &what, platforms: context.platforms, problems };
             thresholds.push(reader.subject(&key, inner));
         }
-        perf.finish("`[perf]`", &["thresholds"], &mut problems);
-    }
-    let is_wrong = problems.error_count() > 0;
-    let diagnostics = problems.into_diagnostics();
-    if is_wrong {
-        return Err(diagnostics);
-    }
-    let warnings = diagnostics.into_iter().filter(|one| one.severity == Severity::Warning).collect();
+        perf.finish("`[perf]`", &["thresholds"], problems);
+        thresholds
+    })?;
     Ok(Conf { thresholds, warnings })
 }
 

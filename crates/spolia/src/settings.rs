@@ -116,14 +116,6 @@ impl Settings {
         self.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// Where short-lived files go.
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.var("TMPDIR")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-            .unwrap_or_else(|| "/tmp".into())
-    }
-
     fn some(&self, names: &[&str]) -> BTreeMap<String, OsString> {
         names.iter().filter_map(|name| Some(((*name).to_owned(), self.var(name)?))).collect()
     }

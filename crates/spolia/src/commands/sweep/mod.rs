@@ -316,7 +316,7 @@ fn conf(settings: &Settings) -> Result<SweepConf, Failure> {
 /// Where skeletons are made: on a full disk, which is why one sweeps, they find room in memory.
 fn scratch(settings: &Settings) -> PathBuf {
     const ROOM_BYTES: u64 = 256 << 20;
-    let usual = settings.temporary();
+    let usual = settings.temp_dir();
     let memory = PathBuf::from("/dev/shm");
     let has_room = |folder: &Path| free_bytes(folder).is_ok_and(|free| free >= ROOM_BYTES);
     if !has_room(&usual) && has_room(&memory) { memory } else { usual }
