@@ -266,7 +266,7 @@ impl Walk<'_> {
         }
         let key = writer.finish();
         self.key = Some(key);
-        let mut manifest = room.payload(key).and_then(|payload| Manifest::parse(&payload));
+        let mut manifest = room.kept(key, Manifest::parse);
         let mut miss = match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
             Ok(code) => return code,
             Err(miss) => miss,
@@ -279,7 +279,7 @@ impl Walk<'_> {
         let (lock, waited) = claim::take(&room, &key);
         self.record.waited_in_vain = waited && lock.is_none();
         if waited {
-            manifest = room.payload(key).and_then(|payload| Manifest::parse(&payload));
+            manifest = room.kept(key, Manifest::parse);
             match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
                 Ok(code) => return code,
                 Err(again) => miss = again,
@@ -413,8 +413,7 @@ impl Walk<'_> {
         self.compare(&outputs);
         let kept = Kept { outputs, log: Raw(pack_log(room, &ran.ended.log)), cost: ran.ended.cost };
         // Read again: another call may have added a set since.
-        let mut manifest =
-            room.payload(key).and_then(|payload| Manifest::parse(&payload)).unwrap_or_default();
+        let mut manifest = room.kept(key, Manifest::parse).unwrap_or_default();
         manifest.add(seen, kept, room);
         match room.store.put_bytes(Entry::result(key), &manifest.payload()) {
             Ok(_) => {}

@@ -42,11 +42,11 @@ impl Room {
         stat.is_ok_and(|stat| self.memo.lookup(&StatKey::of(&stat)).as_ref() == Some(digest))
     }
 
-    /// What is kept at a fast key; a damaged one has been removed by the store: a miss.
-    pub fn payload(&self, key: ActionKey) -> Option<Vec<u8>> {
+    /// What is kept at a fast key, as `parse` reads it; a damaged one has been removed by the store: a miss.
+    pub fn kept<T>(&self, key: ActionKey, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let mut payload = Vec::new();
         self.store.get(Entry::result(key), &mut payload).ok().flatten()?;
-        Some(payload)
+        parse(&payload)
     }
 
     /// A folder for files that are not entries: `cc/NAME` in the store.

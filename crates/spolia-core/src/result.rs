@@ -102,6 +102,12 @@ impl Log {
         &self.encoded
     }
 
+    /// What was captured of one stream.
+    pub fn of(&self, from: Stream) -> Vec<u8> {
+        let chunks = Self::chunks(&self.encoded).filter(|(stream, _)| *stream == from);
+        chunks.flat_map(|(_, bytes)| bytes.iter().copied()).collect()
+    }
+
     /// The chunks of an encoded log, in order; stops at the first byte that is no chunk.
     pub fn chunks(encoded: &[u8]) -> impl Iterator<Item = (Stream, &[u8])> {
         let mut rest = encoded;

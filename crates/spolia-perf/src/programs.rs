@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use spolia_core::result::Stream;
 use spolia_engine::query::{Query, ask};
 use spolia_engine::{Cancel, End};
 use spolia_store::StatKey;
@@ -148,17 +149,10 @@ impl Programs<'_> {
     ) -> Result<Vec<u8>, String> {
         let query = Query { program, args, env: self.env.clone(), folder: folder.to_owned() };
         let ended = ask(&query, self.cancel, patience).map_err(|error| error.to_string())?;
-        let mut out = Vec::new();
-        let mut err = Vec::new();
-        for (stream, bytes) in spolia_core::result::Log::chunks(ended.log.as_bytes()) {
-            match stream {
-                spolia_core::result::Stream::Stdout => out.extend_from_slice(bytes),
-                spolia_core::result::Stream::Stderr => err.extend_from_slice(bytes),
-            }
-        }
         match ended.end {
-            End::Exited(0) => Ok(out),
+            End::Exited(0) => Ok(ended.log.of(Stream::Stdout)),
             _ => {
+                let err = ended.log.of(Stream::Stderr);
                 let said = String::from_utf8_lossy(&err).lines().next().unwrap_or_default().trim().to_owned();
                 Err(if said.is_empty() { "it failed and said nothing".to_owned() } else { said })
             }

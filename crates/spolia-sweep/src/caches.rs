@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use spolia_core::result::{Log, Stream};
+use spolia_core::result::Stream;
 use spolia_engine::query::{self, Query};
 use spolia_engine::{Cancel, End};
 
@@ -161,15 +161,12 @@ impl Surroundings<'_> {
         };
         let ended = query::ask(&query, self.cancel, Some(timeout))
             .map_err(|source| SweepError::Start { program: program.clone(), source })?;
-        let said = |log: &Log, from| -> String {
-            let chunks = Log::chunks(log.as_bytes()).filter(|(stream, _)| *stream == from);
-            chunks.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
-        };
+        let said = |from| String::from_utf8_lossy(&ended.log.of(from)).into_owned();
         match ended.end {
-            End::Exited(0) => Ok(said(&ended.log, Stream::Stdout)),
+            End::Exited(0) => Ok(said(Stream::Stdout)),
             End::Cancelled => Err(SweepError::Stopped),
             _ => {
-                let text = said(&ended.log, Stream::Stderr);
+                let text = said(Stream::Stderr);
                 let last = text.lines().rfind(|line| !line.trim().is_empty());
                 Err(SweepError::Tool { command, said: last.unwrap_or("it said nothing").to_owned() })
             }

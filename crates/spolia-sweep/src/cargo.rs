@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use spolia_core::Digest;
-use spolia_core::result::{Log, Stream};
+use spolia_core::result::Stream;
 use spolia_engine::query::{self, Query};
 use spolia_engine::{Cancel, End};
 
@@ -170,12 +170,12 @@ impl<'a> Asker<'a> {
         let ended = query::ask(&query, self.cancel, Some(TIMEOUT))
             .map_err(|source| SweepError::Start { program: program.to_owned(), source })?;
         match ended.end {
-            End::Exited(0) => Ok(said(&ended.log, Stream::Stdout)),
+            End::Exited(0) => Ok(ended.log.of(Stream::Stdout)),
             End::Cancelled => Err(SweepError::Stopped),
             _ => Err(SweepError::Cargo {
                 command,
                 folder: folder.to_owned(),
-                said: complaint(&String::from_utf8_lossy(&said(&ended.log, Stream::Stderr))),
+                said: complaint(&String::from_utf8_lossy(&ended.log.of(Stream::Stderr))),
             }),
         }
     }
@@ -477,11 +477,6 @@ fn local_packages(lock: &[u8]) -> Option<BTreeSet<String>> {
         }
     }
     Some(names)
-}
-
-fn said(log: &Log, from: Stream) -> Vec<u8> {
-    let chunks = Log::chunks(log.as_bytes()).filter(|(stream, _)| *stream == from);
-    chunks.flat_map(|(_, bytes)| bytes.iter().copied()).collect()
 }
 
 /// The error in what Cargo said, with its cause.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::build;
 use crate::run::{self, Done};
 
 /// Runs of each side, as the rule's figures are stated for.
@@ -112,13 +113,11 @@ impl Bench {
     }
 
     fn built(sample: bool) -> Done<PathBuf> {
-        let profile = if sample { "debug" } else { "release" };
-        let mut words = vec!["build", "--quiet", "--package", "spolia"];
-        words.extend((!sample).then_some("--release"));
-        run::cargo(&words)?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = target.map_or_else(|| run::root().map(|root| root.join("target")), Ok)?;
-        Ok(target.join(profile).join("spolia"))
+        if !sample {
+            return build::program("release");
+        }
+        run::cargo(&["build", "--quiet", "--package", "spolia"])?;
+        Ok(run::target()?.join("debug/spolia"))
     }
 
     fn write(&self, name: &str, count: u64) -> Done {

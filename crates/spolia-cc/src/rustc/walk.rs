@@ -376,8 +376,7 @@ impl Walk<'_> {
         if self.options.force {
             return Err(Miss::Forced);
         }
-        let manifest =
-            room.payload(task.key).and_then(|payload| Manifest::parse(&payload)).ok_or(Miss::NeverSeen)?;
+        let manifest = room.kept(task.key, Manifest::parse).ok_or(Miss::NeverSeen)?;
         let kept = manifest.find(self.here(room, task))?;
         if self.options.verify && room.store.is_writable() {
             self.expected = Some(kept.clone());
@@ -555,8 +554,7 @@ impl Walk<'_> {
         }
         let kept = Kept { outputs, log: Raw(packed.as_bytes().to_vec()), cost };
         // Read again: another call may have added a set since.
-        let mut manifest =
-            room.payload(task.key).and_then(|payload| Manifest::parse(&payload)).unwrap_or_default();
+        let mut manifest = room.kept(task.key, Manifest::parse).unwrap_or_default();
         manifest.add(facts, kept);
         room.store
             .put_bytes(Entry::result(task.key), &manifest.payload())

@@ -1,11 +1,12 @@
 //! `spolia cc --target-dir`: one kept target folder for each checkout.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use spolia_cc::targets::{self, Checkout, Managed, TargetError};
+use spolia_core::result::Stream;
 use spolia_engine::compile::Program;
 use spolia_engine::query::{self, Query};
 
@@ -53,7 +54,7 @@ pub(crate) fn run(
         return Ok(Exit::Success);
     }
     let name = &args.command[0];
-    let program = find(name, settings).ok_or_else(|| {
+    let program = spolia_cc::detect::find_program(name, &settings.search, None).ok_or_else(|| {
         Failure::usage(format!("there is no program `{}` in PATH", Path::new(name).display()))
     })?;
     let env = [("CARGO_TARGET_DIR".into(), Some(folder.into_os_string()))];
@@ -73,10 +74,6 @@ fn failure(error: TargetError) -> Failure {
         .hint("`--target-dir=ROOT` names another folder for the target folders")
 }
 
-fn find(name: &OsStr, settings: &Settings) -> Option<PathBuf> {
-    spolia_cc::detect::find_program(name, &settings.search, None)
-}
-
 /// The root of the Cargo workspace that the current folder is in.
 fn workspace(settings: &Settings) -> Result<PathBuf, Failure> {
     let query = Query {
@@ -88,14 +85,7 @@ fn workspace(settings: &Settings) -> Result<PathBuf, Failure> {
     let ended = spolia_engine::Cancel::new()
         .and_then(|cancel| query::ask(&query, &cancel, None))
         .map_err(|error| Failure::environment(format!("cannot start `cargo`: {error}")))?;
-    let mut printed = Vec::new();
-    let mut said = Vec::new();
-    for (stream, bytes) in spolia_core::result::Log::chunks(ended.log.as_bytes()) {
-        match stream {
-            spolia_core::result::Stream::Stdout => printed.extend_from_slice(bytes),
-            spolia_core::result::Stream::Stderr => said.extend_from_slice(bytes),
-        }
-    }
+    let (printed, said) = (ended.log.of(Stream::Stdout), ended.log.of(Stream::Stderr));
     let manifest = printed.strip_suffix(b"\n").filter(|_| ended.end == spolia_engine::End::Exited(0));
     let folder = manifest
         .and_then(|path| PathBuf::from(OsString::from_vec(path.to_vec())).parent().map(Path::to_owned));
@@ -133,22 +123,27 @@ fn state(managed: &Managed) -> &'static str {
     }
 }
 
-fn describe(managed: &Managed) -> serde_json::Value {
+fn shown(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "size unknown".to_owned(), words::size)
+}
+
+fn describe(managed: &Managed, bytes: Option<u64>) -> serde_json::Value {
     json!({
         "checkout": managed.checkout.to_string_lossy(),
         "folder": managed.folder.to_string_lossy(),
         "there": managed.state == Checkout::There,
-        "bytes": bytes_below(&managed.folder),
+        "bytes": bytes,
     })
 }
 
 fn list(root: &Path, shell: &Shell) -> Result<Exit, Failure> {
     for managed in targets::list(root).map_err(failure)? {
+        let bytes = bytes_below(&managed.folder);
         if shell.is_json() {
-            shell.json_line(&describe(&managed));
+            shell.json_line(&describe(&managed, bytes));
             continue;
         }
-        let size = bytes_below(&managed.folder).map_or_else(|| "size unknown".to_owned(), words::size);
+        let size = shown(bytes);
         let (checkout, folder) = (managed.checkout.display(), managed.folder.display());
         shell.out(&format!("{size:>10}  {checkout}  ({})\n            {folder}\n", state(&managed)));
     }
@@ -160,9 +155,8 @@ fn prune(root: &Path, dry_run: bool, shell: &Shell) -> Result<Exit, Failure> {
     let mut exit = Exit::Success;
     let gone = targets::list(root).map_err(failure)?;
     for managed in gone.iter().filter(|managed| managed.state != Checkout::There) {
-        let mut line = describe(managed);
-        let size = bytes_below(&managed.folder).map_or_else(|| "size unknown".to_owned(), words::size);
-        let what = format!("{} ({size}): its checkout is {}", managed.checkout.display(), state(managed));
+        // Before it goes.
+        let bytes = bytes_below(&managed.folder);
         let removed = if dry_run { Ok(()) } else { targets::remove(root, managed) };
         if let Err(error) = removed {
             exit = Exit::Environment;
@@ -170,9 +164,12 @@ fn prune(root: &Path, dry_run: bool, shell: &Shell) -> Result<Exit, Failure> {
             continue;
         }
         if shell.is_json() {
+            let mut line = describe(managed, bytes);
             line["removed"] = json!(!dry_run);
             shell.json_line(&line);
         } else {
+            let (checkout, size) = (managed.checkout.display(), shown(bytes));
+            let what = format!("{checkout} ({size}): its checkout is {}", state(managed));
             shell.status(Tone::Plain, if dry_run { "would remove" } else { "removed" }, &what);
         }
     }
