@@ -2,7 +2,7 @@
 //!
 //! | output | kept as | put back as |
 //! |---|---|---|
-//! | rlib, rmeta | a hard link, then read-only for everybody | reflink, else a hard link: nothing rewrites them in place |
+//! | rlib, rmeta | a hard link, then read-only for everybody | a hard link, else a reflink or copy: nothing rewrites them in place |
 //! | programs and shared libraries | a hard link | reflink, else a copy: tools strip and patch them |
 //! | texts (`.d`) | their bytes, with the folders hidden | written |
 //!
