@@ -31,14 +31,29 @@ reqwest = { version = "0.12", default-features = false, features = ["json"] }
 clap = { version = "4", features = ["derive"] }
 serde_json = "1"
 regex = "1"
-image = { version = "0.25", default-features = false, features = ["png", "jpeg"] }
 tracing-subscriber = { version = "0.3", features = ["env-filter", "json"] }
 chrono = { version = "0.4", features = ["serde"] }
-syn = { version = "2", features = ["full"] }
 rayon = "1"
 nom = "8"
 toml = "0.9"
 handlebars = "6"
+anyhow = "1"
+thiserror = "2"
+uuid = { version = "1", features = ["v4"] }
+itertools = "0.14"
+indexmap = "2"
+rand = "0.9"
+sha2 = "0.10"
+crossbeam = "0.8"
+dashmap = "6"
+globset = "0.4"
+tempfile = "3"
+semver = "1"
+petgraph = "0.8"
+csv = "1"
+humantime = "2"
+textwrap = "0.16"
+tower-http = { version = "0.6", features = ["trace", "fs"] }
 """
 
 
