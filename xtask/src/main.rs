@@ -41,7 +41,7 @@ cargo xtask TASK
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
-  perf-aa      live comparisons of a command of 10 ms with itself, with +20% and with +3% planted, and how often each
+  perf-aa      live comparisons of a command of 10 ms (or --cost-ms N) with itself, with +20% and with +3% planted, and how often each
                word is said: [--comparisons N] [--planted N] [--spolia FILE] (long)
   report-outline  write what the page of `perf report` tells a program that reads it aloud
   dist-large   releases with files beyond 8 GiB and 100,000 members, read back by others:

@@ -149,6 +149,7 @@ impl Build<'_> {
             store_result: self.options.store_results,
             prepare: &|| workplace.prepare(),
             presence: &|path| self.presence_for(task, path),
+            digests: Some(self.digests),
             changed_inputs: &|| index::changed_since(&self.session.root, &task.action.inputs, self.digests),
             on_output: &|stream, bytes| self.output(task.id, stream, bytes),
             on_start: &|| {

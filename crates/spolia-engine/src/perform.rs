@@ -11,7 +11,7 @@ use spolia_core::key::Keyed;
 use spolia_core::result::{LogRef, Stream};
 use spolia_core::{Action, ActionKey, ActionResult, Change, Cost, Explanation, MissReason, RelPath};
 use spolia_store::tree::CaptureError;
-use spolia_store::{Entry, LocalStore, Put, Store, StoreError, Waiting};
+use spolia_store::{DigestCache, Entry, LocalStore, Put, Store, StoreError, Waiting};
 
 use crate::cancel::Cancel;
 use crate::check;
@@ -74,6 +74,8 @@ pub struct Request<'r> {
     pub prepare: &'r dyn Fn() -> Result<Places, String>,
     /// What stands at a path that is no input.
     pub presence: &'r dyn Fn(&RelPath) -> Presence,
+    /// The digests of files that are known; they learn those of the outputs.
+    pub digests: Option<&'r DigestCache>,
     /// The inputs that are not any more what the action says.
     pub changed_inputs: &'r dyn Fn() -> Vec<RelPath>,
     /// Called for what the command prints.
@@ -247,7 +249,7 @@ impl Engine {
             if request.distrust {
                 self.drop_damaged(&places.out, &declared);
             }
-            match spolia_store::capture(&places.out, &declared, &*self.store, None) {
+            match spolia_store::capture(&places.out, &declared, &*self.store, request.digests) {
                 Ok(captured) => {
                     stored_bytes = captured.stored_bytes;
                     tree = Some(captured.tree);

@@ -41,7 +41,7 @@ pub(crate) const FOREIGN: Target = Target {
         let few = &records[..records.len().min(3)];
         if few.iter().all(|record| record.samples.len() <= 20 && record.steps.len() <= 20) {
             let rule = Rule { draws: 20, ..Rule::default() };
-            for one in compare(few, few, false, &rule).unwrap_or_default() {
+            for one in compare(few, few, &rule).unwrap_or_default() {
                 assert!(!one.is_worse(), "slower than itself: {one:?}");
             }
         }

@@ -4,7 +4,7 @@
 use crate::record::{Ending, Sample};
 use crate::statistics::outlier::outliers;
 use crate::statistics::trend::trend;
-use crate::verdict::{Rule, Verdict, judge};
+use crate::verdict::{Rule, Verdict, judge_in_turn};
 
 /// How many runs of each side there are when the data is looked at, with `--until-decided`.
 pub const LOOKS: [usize; 5] = [10, 20, 40, 80, 160];
@@ -53,18 +53,20 @@ pub fn side(number: usize, sides: usize) -> usize {
     }
 }
 
-/// The two verdicts of two sides, CPU and wall.
+/// The two verdicts of two sides whose runs were taken in turn, CPU and wall.
 pub fn verdicts(samples: &[Vec<Sample>], rule: &Rule) -> Option<(Verdict, Verdict)> {
     let [first, second] = samples else { return None };
-    let values = |samples: &[Sample], figure: fn(&Sample) -> Option<u64>| -> Vec<f64> {
-        let good = samples.iter().filter(|sample| sample.is_ok());
-        good.filter_map(|sample| figure(sample).map(|value| value as f64)).collect()
-    };
     let wall = |sample: &Sample| sample.wall_us;
     Some((
-        judge(&values(first, Sample::cpu_us), &values(second, Sample::cpu_us), rule),
-        judge(&values(first, wall), &values(second, wall), rule),
+        judge_in_turn(&figures(first, Sample::cpu_us), &figures(second, Sample::cpu_us), rule),
+        judge_in_turn(&figures(first, wall), &figures(second, wall), rule),
     ))
+}
+
+/// One figure of each run, in their order; `None` of those that failed or were not measured.
+pub fn figures(samples: &[Sample], figure: impl Fn(&Sample) -> Option<u64>) -> Vec<Option<f64>> {
+    let one = |sample: &Sample| figure(sample).filter(|_| sample.is_ok()).map(|value| value as f64);
+    samples.iter().map(one).collect()
 }
 
 /// Runs `sides` commands by `run`, each first `warm_ups` times without counting. `run` gets the side and whether it counts.

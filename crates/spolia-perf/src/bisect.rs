@@ -4,10 +4,10 @@
 //! A commit is compared with the good one, runs of the two in turn. What separates them is half of the difference
 //! between the good and the bad commit: beyond it a commit is as the bad one, below it as the good one.
 
-use crate::benchmark::{LOOKS, Runs, Stopped, run_until};
+use crate::benchmark::{LOOKS, Runs, Stopped, figures, run_until};
 use crate::check::Cost;
 use crate::record::Sample;
-use crate::verdict::{Rule, Verdict, Word, judge};
+use crate::verdict::{Rule, Verdict, Word, judge_in_turn};
 
 /// What a commit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -34,11 +34,9 @@ impl Kind {
 
 /// The verdict of one cost of two sides.
 pub fn verdict(samples: &[Vec<Sample>], cost: Cost, rule: &Rule) -> Verdict {
-    let values = |side: usize| -> Vec<f64> {
-        let of = samples.get(side).into_iter().flatten().filter(|sample| sample.is_ok());
-        of.filter_map(|sample| cost.of_sample(sample).map(|value| value as f64)).collect()
-    };
-    judge(&values(0), &values(1), rule)
+    let side = |at: usize| samples.get(at).map(Vec::as_slice).unwrap_or_default();
+    let values = |at: usize| figures(side(at), |sample| cost.of_sample(sample));
+    judge_in_turn(&values(0), &values(1), rule)
 }
 
 /// Runs good and bad in turn until it is known which cost grew, at most `most` runs of each.

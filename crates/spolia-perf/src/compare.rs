@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::accept::Baseline;
+use crate::benchmark::figures;
 use crate::error::PerfError;
 use crate::record::{Record, Sample, State, StepSpan};
-use crate::verdict::{Rule, Verdict, judge};
+use crate::verdict::{Rule, Verdict, judge, judge_in_turn};
 
 /// One subject on both sides.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +43,11 @@ pub struct StepComparison {
 }
 
 impl Comparison {
+    /// Whether neither cost was observed on both sides.
+    fn is_empty(&self) -> bool {
+        [&self.cpu, &self.wall].iter().all(|verdict| verdict.runs.0 == 0 || verdict.runs.1 == 0)
+    }
+
     /// Whether either cost is known to be worse, and nobody has accepted that.
     pub fn is_worse(&self) -> bool {
         self.accepted.is_none() && (self.cpu.is_worse() || self.wall.is_worse())
@@ -102,23 +108,33 @@ fn keys(records: &[Record]) -> Vec<Key<'_>> {
     keys
 }
 
-/// Compares `second` to `first`. Where each side has one subject and both were named for being compared, as two
-/// commands of one benchmark are, `same_thing` says that they are the same thing under two names.
+/// Compares the second of two commands to the first, whose runs one benchmark took in turn: they are the same thing under
+/// two names, and runs at the same place were beside each other.
+///
+/// # Errors
+/// No cost was observed on both sides.
+pub fn compare_in_turn(first: &Record, second: &Record, rule: &Rule) -> Result<Comparison, PerfError> {
+    let (left, right) = (Side { records: vec![first] }, Side { records: vec![second] });
+    let judged = |figure: fn(&Sample) -> Option<u64>| {
+        judge_in_turn(&figures(&first.samples, figure), &figures(&second.samples, figure), rule)
+    };
+    let found =
+        of(&left, &right, key(second), (judged(Sample::cpu_us), judged(|sample| sample.wall_us)), rule);
+    if found.is_empty() { Err(nothing_observed()) } else { Ok(found) }
+}
+
+/// Compares `second` to `first`, what was measured at different times.
 ///
 /// # Errors
 /// They share nothing that can be compared; why.
-pub fn compare(
-    first: &[Record],
-    second: &[Record],
-    same_thing: bool,
-    rule: &Rule,
-) -> Result<Vec<Comparison>, PerfError> {
+pub fn compare(first: &[Record], second: &[Record], rule: &Rule) -> Result<Vec<Comparison>, PerfError> {
     let (ones, others) = (keys(first), keys(second));
     let mut pairs: Vec<(Key<'_>, Key<'_>)> =
         ones.iter().filter(|one| others.contains(one)).map(|one| (*one, *one)).collect();
     if pairs.is_empty()
         && let ([one], [other]) = (ones.as_slice(), others.as_slice())
-        && (same_thing || (one.0 == other.0 && one.2 == other.2))
+        && one.0 == other.0
+        && one.2 == other.2
     {
         pairs.push((*one, *other));
     }
@@ -132,15 +148,16 @@ pub fn compare(
         let (firsts, seconds) = (side(first, one), side(second, other));
         let left = Side { records: firsts.iter().map(|at| &first[*at]).collect() };
         let right = Side { records: seconds.iter().map(|at| &second[*at]).collect() };
-        of(&left, &right, other, rule)
+        let judged =
+            |figure: fn(&Sample) -> Option<u64>| judge(&left.values(figure), &right.values(figure), rule);
+        of(&left, &right, other, (judged(Sample::cpu_us), judged(|sample| sample.wall_us)), rule)
     });
     let comparisons: Vec<Comparison> = comparisons.collect();
-    let nothing = |verdict: &Verdict| verdict.runs.0 == 0 || verdict.runs.1 == 0;
-    if comparisons.iter().all(|one| nothing(&one.cpu) && nothing(&one.wall)) {
-        let why = "no cost was observed in a successful run on both sides".to_owned();
-        return Err(PerfError::Incomparable { why });
-    }
-    Ok(comparisons)
+    if comparisons.iter().all(Comparison::is_empty) { Err(nothing_observed()) } else { Ok(comparisons) }
+}
+
+fn nothing_observed() -> PerfError {
+    PerfError::Incomparable { why: "no cost was observed in a successful run on both sides".to_owned() }
 }
 
 fn why_not(ones: &[Key<'_>], others: &[Key<'_>]) -> String {
@@ -162,9 +179,13 @@ fn why_not(ones: &[Key<'_>], others: &[Key<'_>]) -> String {
     format!("one side has {}, the other {}: {rule}", list(ones), list(others))
 }
 
-fn of(left: &Side<'_>, right: &Side<'_>, key: Key<'_>, rule: &Rule) -> Comparison {
-    let cpu = judge(&left.values(Sample::cpu_us), &right.values(Sample::cpu_us), rule);
-    let wall = judge(&left.values(|sample| sample.wall_us), &right.values(|sample| sample.wall_us), rule);
+fn of(
+    left: &Side<'_>,
+    right: &Side<'_>,
+    key: Key<'_>,
+    (cpu, wall): (Verdict, Verdict),
+    rule: &Rule,
+) -> Comparison {
     let mut machines: Vec<String> = Vec::new();
     for one in &left.records {
         for other in &right.records {
@@ -237,18 +258,17 @@ mod tests {
         let rule = Rule::default();
         let first = [record("a", Some(State::Warm), &FAST), record("a", Some(State::Cold), &SLOW)];
         let second = [record("a", Some(State::Warm), &SLOW)];
-        let found = compare(&first, &second, false, &rule).unwrap();
+        let found = compare(&first, &second, &rule).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].wall.word, found[0].state), (Word::Slower, Some(State::Warm)));
         // CPU time was not observed: that is no verdict, and no error.
         assert_eq!((found[0].cpu.word, found[0].cpu.runs), (Word::Inconclusive, (0, 0)));
-        let why =
-            |one: &[Record], other: &[Record]| compare(one, other, false, &rule).unwrap_err().to_string();
+        let why = |one: &[Record], other: &[Record]| compare(one, other, &rule).unwrap_err().to_string();
         assert!(why(&first[..1], &first[1..]).contains("cold and warm"));
         assert!(why(&[record("a", None, &FAST)], &[record("b", None, &FAST)]).contains("different things"));
         assert!(why(&[record("a", None, &[])], &[record("a", None, &FAST)]).contains("no cost was observed"));
-        let named = compare(&[record("a", None, &FAST)], &[record("b", None, &SLOW)], true, &rule).unwrap();
-        assert!(named[0].is_worse());
+        let named = compare_in_turn(&record("a", None, &FAST), &record("b", None, &SLOW), &rule).unwrap();
+        assert!(named.is_worse());
     }
 
     #[test]
@@ -261,7 +281,7 @@ mod tests {
         };
         let (first, second) = (at(record("a", None, &FAST), 100), at(record("a", None, &SLOW), 200));
         let is_worse = |from_us: u64, subject: &str| {
-            let mut found = compare(&first, &second, false, &Rule::default()).unwrap();
+            let mut found = compare(&first, &second, &Rule::default()).unwrap();
             let baseline = Baseline::new(subject.to_owned(), None, "r".into(), from_us, 300);
             mark_accepted(&mut found, &first, &second, &[baseline]);
             found[0].is_worse()
@@ -279,7 +299,7 @@ mod tests {
         let mut second = record("a", None, &FAST);
         second.facts.host =
             Host { os: "linux".into(), num_cpu: Some(4), fingerprint: "y".into(), ..Host::default() };
-        let found = compare(&[first], &[second], false, &Rule::default()).unwrap();
+        let found = compare(&[first], &[second], &Rule::default()).unwrap();
         assert_eq!(found[0].wall.runs, (7, 8));
         assert_eq!(found[0].machines, ["processors: 2 → 4"]);
         assert_eq!(found[0].warnings.len(), 2, "{:?}", found[0].warnings);

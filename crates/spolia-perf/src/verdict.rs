@@ -6,6 +6,10 @@
 //! | `same` | the whole interval of the difference lies within [`Rule::effect_min`] |
 //! | `inconclusive` | neither: more runs are needed, and about how many is said |
 //!
+//! Runs that were taken in turn are judged in pairs ([`judge_in_turn`]): each is compared with the one that ran beside it,
+//! so that what slows a machine for a tenth of a second slows both. Runs of different times are judged by all their
+//! ranks ([`judge`]).
+//!
 //! A comparison has one verdict for CPU time and one for wall time: a build that waits for a lock or a remote
 //! burns no CPU, and a busy machine changes wall time only. A comparison may be wrong in 0.5% of the cases in which
 //! nothing differs; its two verdicts share that.
@@ -15,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::statistics::bootstrap::{DRAWS, ratio_interval};
 use crate::statistics::rank::mann_whitney;
 use crate::statistics::shift::{Interval, hodges_lehmann, median_ratio, shift_interval};
+use crate::statistics::signed::{pseudo_median, pseudo_median_interval, signed_rank};
 use crate::statistics::{median, normal_exceeded_with};
 
 /// How often a real difference should be found by the runs that are said to be needed: 9 in 10.
@@ -67,6 +72,21 @@ impl Rule {
         }
         30
     }
+
+    /// The fewest pairs with which `slower` or `faster` can be said: 2 / 2ⁿ is the smallest p that n of them can give.
+    pub fn pairs_min(&self) -> usize {
+        (2.0 / self.p_max).log2().ceil().max(1.0) as usize
+    }
+}
+
+/// How the runs were compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Test {
+    /// All of one side with all of the other, by rank: Mann–Whitney.
+    Ranks,
+    /// Each with the one that ran beside it: Wilcoxon's signed ranks of the logarithms of their ratios.
+    Pairs,
 }
 
 /// The word.
@@ -104,13 +124,16 @@ pub struct Verdict {
     pub runs: (usize, usize),
     /// Their medians.
     pub medians: (Option<f64>, Option<f64>),
-    /// The relative difference of the medians: 0.2 is 20% more in the second.
+    /// How they were compared.
+    pub test: Test,
+    /// The relative difference: 0.2 is 20% more in the second. Of [`Test::Ranks`] that of the medians, of [`Test::Pairs`] the
+    /// pseudo-median of the pairs' ratios.
     pub effect: Option<f64>,
     /// Where the true difference lies, with [`Rule::confidence`].
     pub interval: Option<Interval>,
-    /// The median of all differences between the samples, relative to the first median.
+    /// Of [`Test::Ranks`]: the median of all differences between the samples, relative to the first median.
     pub shift: Option<f64>,
-    /// Of the Mann–Whitney test, two-sided.
+    /// Of the test, two-sided.
     pub p: Option<f64>,
     /// About how many more runs of each side would decide, where that can be told.
     pub more_runs: Option<u32>,
@@ -125,6 +148,7 @@ impl Verdict {
             word: Word::Inconclusive,
             runs,
             medians: (None, None),
+            test: Test::Ranks,
             effect: None,
             interval: None,
             shift: None,
@@ -158,93 +182,154 @@ pub fn judge(first: &[f64], second: &[f64], rule: &Rule) -> Verdict {
         return Verdict { medians, p: Some(test.p), ..verdict };
     };
     let interval = ratio_interval(first, second, rule.confidence, rule.draws, rule.seed);
-    let interval = interval.filter(|_| runs.0.min(runs.1) > 1);
     let shift = hodges_lehmann(first, second).zip(medians.0).map(|(shift, median)| shift / median);
-    let enough = runs.0.min(runs.1) >= rule.runs_min();
-    let near = near_end(first, second, medians.0.unwrap_or(1.0));
-    let differs = test.p < rule.p_max;
-    let word = if differs && effect.min(near.low) > rule.effect_min {
-        Word::Slower
-    } else if differs && effect.max(near.high) < -rule.effect_min {
-        Word::Faster
-    } else if enough && interval.is_some_and(|all| all.is_within(-rule.effect_min, rule.effect_min)) {
-        Word::Same
-    } else {
-        Word::Inconclusive
-    };
-    let verdict = Verdict {
-        word,
+    let found = Found {
         runs,
         medians,
-        effect: Some(effect),
-        interval,
-        shift,
-        p: Some(test.p),
-        more_runs: None,
-        because: None,
+        test: Test::Ranks,
+        fewest: rule.runs_min(),
+        p: test.p,
+        effect,
+        interval: interval.filter(|_| runs.0.min(runs.1) > 1),
+        near: near_end(first, second, medians.0.unwrap_or(1.0)),
+        to_differ: 6.0 * (test.superiority(runs.0, runs.1) - 0.5).powi(2),
     };
-    if verdict.is_decided() {
-        return verdict;
+    Verdict { shift, ..found.verdict(rule) }
+}
+
+/// Compares `second` to `first`, of which the values at the same place ran beside each other; `None` was not measured.
+/// Where the pairs are too few for their test, or a value is not above zero, all are compared with all, as by [`judge`].
+pub fn judge_in_turn(first: &[Option<f64>], second: &[Option<f64>], rule: &Rule) -> Verdict {
+    let both = first.iter().zip(second).filter_map(|(one, other)| one.zip(*other));
+    let pairs: Vec<(f64, f64)> = both.filter(|(one, other)| *one > 0.0 && *other > 0.0).collect();
+    let (ones, others): (Vec<f64>, Vec<f64>) =
+        (first.iter().flatten().copied().collect(), second.iter().flatten().copied().collect());
+    let runs = (ones.len(), others.len());
+    let ratios: Vec<f64> = pairs.iter().map(|(one, other)| (other / one).ln()).collect();
+    let known = signed_rank(&ratios).zip(pseudo_median(&ratios));
+    let Some((test, middle)) =
+        known.filter(|_| pairs.len() >= rule.pairs_min() && runs == (pairs.len(), pairs.len()))
+    else {
+        return judge(&ones, &others, rule);
+    };
+    let interval = |confidence: f64| {
+        let ends = pseudo_median_interval(&ratios, confidence)?;
+        Some(Interval { low: ends.low.exp_m1(), high: ends.high.exp_m1() })
+    };
+    let found = Found {
+        runs,
+        medians: (median(&ones), median(&others)),
+        test: Test::Pairs,
+        fewest: rule.pairs_min(),
+        p: test.p,
+        effect: middle.exp_m1(),
+        interval: interval(rule.confidence),
+        near: interval(NEAR_CONFIDENCE).unwrap_or(Interval { low: 0.0, high: 0.0 }),
+        to_differ: 3.0 * (test.share_above() - 0.5).powi(2),
+    };
+    found.verdict(rule)
+}
+
+/// What a test found, from which the word follows.
+struct Found {
+    runs: (usize, usize),
+    medians: (Option<f64>, Option<f64>),
+    test: Test,
+    /// With fewer runs of each side nothing can be said.
+    fewest: usize,
+    p: f64,
+    effect: f64,
+    interval: Option<Interval>,
+    /// The same with [`NEAR_CONFIDENCE`].
+    near: Interval,
+    /// The number of runs needed to see the difference is z² by this: Noether, "Sample size determination for some common
+    /// nonparametric tests", JASA 82 (1987).
+    to_differ: f64,
+}
+
+impl Found {
+    fn verdict(self, rule: &Rule) -> Verdict {
+        let verdict = Verdict {
+            word: self.word(rule),
+            runs: self.runs,
+            medians: self.medians,
+            test: self.test,
+            effect: Some(self.effect),
+            interval: self.interval,
+            shift: None,
+            p: Some(self.p),
+            more_runs: None,
+            because: None,
+        };
+        if verdict.is_decided() {
+            return verdict;
+        }
+        Verdict { because: Some(self.because(rule)), more_runs: self.more_runs(rule), ..verdict }
     }
-    let superiority = test.superiority(runs.0, runs.1);
-    let more_runs = more_runs(&verdict, effect, superiority, near, rule);
-    Verdict { because: Some(because(&verdict, effect, rule)), more_runs, ..verdict }
+
+    fn word(&self, rule: &Rule) -> Word {
+        let differs = self.p < rule.p_max;
+        let enough = self.runs.0.min(self.runs.1) >= self.fewest;
+        if differs && self.effect.min(self.near.low) > rule.effect_min {
+            Word::Slower
+        } else if differs && self.effect.max(self.near.high) < -rule.effect_min {
+            Word::Faster
+        } else if enough && self.interval.is_some_and(|all| all.is_within(-rule.effect_min, rule.effect_min))
+        {
+            Word::Same
+        } else {
+            Word::Inconclusive
+        }
+    }
+
+    fn because(&self, rule: &Rule) -> String {
+        let (fewest, effect) = (self.runs.0.min(self.runs.1), percent(self.effect));
+        if fewest < self.fewest {
+            let runs = if fewest == 1 { "run" } else { "runs" };
+            return format!("{fewest} {runs} of each cannot decide: at least {} are needed", self.fewest);
+        }
+        let limit = format!("{}%", rule.effect_min * 100.0);
+        if self.effect.abs() > rule.effect_min {
+            return if self.p < rule.p_max {
+                format!("the difference is {effect}, and it may still be below {limit}")
+            } else {
+                format!("the difference is {effect}, and chance alone gives as much with p = {:.3}", self.p)
+            };
+        }
+        match self.interval {
+            Some(Interval { low, high }) => format!(
+                "the difference lies between {} and {}: it may be more than {limit} and may be less",
+                percent(low),
+                percent(high)
+            ),
+            None => format!("whether the difference is below {limit} is not known"),
+        }
+    }
+
+    /// How many more of each side: for a difference see [`Found::to_differ`]; for sameness an interval shrinks with the square root
+    /// of the number of values.
+    fn more_runs(&self, rule: &Rule) -> Option<u32> {
+        let have = self.runs.0.min(self.runs.1) as f64;
+        let needed = if self.effect.abs() > rule.effect_min {
+            let z = normal_exceeded_with(rule.p_max / 2.0) + normal_exceeded_with(1.0 - POWER);
+            let reach =
+                if self.effect > 0.0 { self.effect - self.near.low } else { self.near.high - self.effect };
+            let to_matter = have * (reach / (self.effect.abs() - rule.effect_min)).powi(2);
+            (z * z / self.to_differ).max(to_matter)
+        } else {
+            let Interval { low, high } = self.interval?;
+            let reach = (high - self.effect).max(self.effect - low);
+            have * (reach / (rule.effect_min - self.effect.abs())).powi(2)
+        };
+        let more = (needed.max(self.fewest as f64) - have).ceil().max(1.0);
+        (more <= MORE_MAX).then_some(more as u32)
+    }
 }
 
 /// The interval of the shift relative to the first median, with [`NEAR_CONFIDENCE`].
 fn near_end(first: &[f64], second: &[f64], median: f64) -> Interval {
     let shift = shift_interval(first, second, NEAR_CONFIDENCE).unwrap_or(Interval { low: 0.0, high: 0.0 });
     Interval { low: shift.low / median, high: shift.high / median }
-}
-
-fn because(verdict: &Verdict, effect: f64, rule: &Rule) -> String {
-    let fewest = verdict.runs.0.min(verdict.runs.1);
-    if fewest < rule.runs_min() {
-        let runs = if fewest == 1 { "run" } else { "runs" };
-        return format!("{fewest} {runs} of each cannot decide: at least {} are needed", rule.runs_min());
-    }
-    let limit = format!("{}%", rule.effect_min * 100.0);
-    if effect.abs() > rule.effect_min {
-        let p = verdict.p.unwrap_or(1.0);
-        if p < rule.p_max {
-            return format!(
-                "the medians differ by {}, and the difference may still be below {limit}",
-                percent(effect)
-            );
-        }
-        return format!(
-            "the medians differ by {}, and chance alone gives as much with p = {p:.3}",
-            percent(effect)
-        );
-    }
-    match verdict.interval {
-        Some(Interval { low, high }) => format!(
-            "the difference lies between {} and {}: it may be more than {limit} and may be less",
-            percent(low),
-            percent(high)
-        ),
-        None => format!("whether the difference is below {limit} is not known"),
-    }
-}
-
-/// How many more of each side.
-///
-/// For a difference: Noether, "Sample size determination for some common nonparametric tests", JASA 82 (1987). For
-/// sameness: an interval shrinks with the square root of the number of values.
-fn more_runs(verdict: &Verdict, effect: f64, superiority: f64, near: Interval, rule: &Rule) -> Option<u32> {
-    let have = verdict.runs.0.min(verdict.runs.1) as f64;
-    let needed = if effect.abs() > rule.effect_min {
-        let z = normal_exceeded_with(rule.p_max / 2.0) + normal_exceeded_with(1.0 - POWER);
-        let to_differ = z * z / (6.0 * (superiority - 0.5).powi(2));
-        let reach = if effect > 0.0 { effect - near.low } else { near.high - effect };
-        to_differ.max(have * (reach / (effect.abs() - rule.effect_min)).powi(2))
-    } else {
-        let Interval { low, high } = verdict.interval?;
-        let reach = (high - effect).max(effect - low);
-        have * (reach / (rule.effect_min - effect.abs())).powi(2)
-    };
-    let more = (needed.max(rule.runs_min() as f64) - have).ceil().max(1.0);
-    (more <= MORE_MAX).then_some(more as u32)
 }
 
 /// `+20.0%`.
@@ -276,6 +361,55 @@ mod tests {
         check(100.0, 200.0, 1.0, 5, Word::Inconclusive);
         check(100.0, 200.0, 1.0, 6, Word::Slower);
         check(100.0, 100.0, 1.0, 3, Word::Inconclusive);
+    }
+
+    /// Two sides run in turn on a machine that is sometimes half as slow again, for `stay` runs at a time.
+    fn in_turn(factor: f64, stay: usize) -> [Vec<Option<f64>>; 2] {
+        let mut sides = [Vec::new(), Vec::new()];
+        for number in 0..40 {
+            let side = crate::benchmark::side(number, 2);
+            let slow = if number / stay % 2 == 1 { 1.5 } else { 1.0 };
+            let jitter = 1.0 + (number * 7919 % 40) as f64 / 1000.0;
+            sides[side].push(Some(100.0 * slow * jitter * if side == 1 { factor } else { 1.0 }));
+        }
+        sides
+    }
+
+    #[test]
+    fn pairs_see_what_a_restless_machine_hides() {
+        let [first, second] = in_turn(1.2, 10);
+        let rule = Rule::default();
+        let verdict = judge_in_turn(&first, &second, &rule);
+        assert_eq!((verdict.word, verdict.test, verdict.runs), (Word::Slower, Test::Pairs, (20, 20)));
+        assert!((verdict.effect.unwrap() - 0.2).abs() < 0.03, "{verdict:?}");
+        let all = |side: &[Option<f64>]| -> Vec<f64> { side.iter().flatten().copied().collect() };
+        assert_eq!(judge(&all(&first), &all(&second), &rule).word, Word::Inconclusive);
+        assert_eq!(judge_in_turn(&second, &first, &rule).word, Word::Faster);
+        let [first, second] = in_turn(1.0, 10);
+        assert_eq!(judge_in_turn(&first, &second, &rule).word, Word::Same);
+        let [first, second] = in_turn(1.03, 10);
+        assert!(!judge_in_turn(&first, &second, &rule).is_worse());
+    }
+
+    #[test]
+    fn too_few_pairs_and_zeros_are_compared_by_rank() {
+        let rule = Rule::default();
+        assert_eq!(rule.pairs_min(), 10);
+        let check = |first: Vec<Option<f64>>, second: Vec<Option<f64>>, test: Test, word: Word| {
+            let verdict = judge_in_turn(&first, &second, &rule);
+            assert_eq!((verdict.test, verdict.word), (test, word), "{verdict:?}");
+        };
+        let many = |value: f64, count: usize| -> Vec<Option<f64>> {
+            (0..count).map(|at| Some(value + at as f64 / 100.0)).collect()
+        };
+        check(many(1.0, 9), many(2.0, 9), Test::Ranks, Word::Slower);
+        check(many(1.0, 10), many(2.0, 10), Test::Pairs, Word::Slower);
+        check(many(0.0, 12), many(2.0, 12), Test::Ranks, Word::Slower);
+        // What was not measured on one side leaves nothing beside the other.
+        let mut holes = many(2.0, 12);
+        holes[3] = None;
+        check(many(1.0, 12), holes, Test::Ranks, Word::Slower);
+        check(vec![None; 12], many(1.0, 12), Test::Ranks, Word::Inconclusive);
     }
 
     #[test]

@@ -48,6 +48,37 @@ def rank_tests(first, second):
     return found
 
 
+def by_all_signs(differences):
+    """The two-sided p of the signed rank sum: every choice of signs looked at."""
+    moved = [value for value in differences if value != 0]
+    ranks = stats.rankdata(np.abs(moved))
+    observed = sum(rank for rank, value in zip(ranks, moved) if value > 0)
+    sums = [np.dot(ranks, signs) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    below = np.mean([value <= observed + 1e-9 for value in sums])
+    above = np.mean([value >= observed - 1e-9 for value in sums])
+    return float(min(1, 2 * min(below, above)))
+
+
+def signed(differences):
+    moved = [value for value in differences if value != 0]
+    means = [(one + other) / 2 for at, one in enumerate(differences) for other in differences[at:]]
+    approximate = stats.wilcoxon(moved, method="asymptotic", correction=True)
+    # `statistic` is the smaller rank sum: the positive one is counted here.
+    ranks = stats.rankdata(np.abs(moved))
+    found = {
+        "differences": differences,
+        "w": float(sum(rank for rank, value in zip(ranks, moved) if value > 0)),
+        "p_normal": float(approximate.pvalue),
+        "p_exact": None,
+        "pseudo_median": float(np.median(means)),
+    }
+    if len(moved) <= 14:
+        found["p_exact"] = by_all_signs(differences)
+    elif len(moved) <= 50 and len(set(np.abs(moved))) == len(moved):
+        found["p_exact"] = float(stats.wilcoxon(moved, method="exact").pvalue)
+    return found
+
+
 def series(values):
     tau = stats.kendalltau(range(len(values)), values, method="asymptotic")
     return {
@@ -59,12 +90,22 @@ def series(values):
     }
 
 
+SIGNED = {
+    "one": [0.5],
+    "above": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+    "mixed": [1.5, -0.3, 2.2, 0.8, -1.1, 3.0, 0.4, 2.7],
+    "ties_and_zeros": [1, 1, -1, 0, 2, 2, -3, 0, 4, 1],
+    "cpu_pairs": [float(np.log(b / a)) for a, b in zip(cpu[0::2], cpu[1::2])],
+    "wall_pairs": [float(np.log(b / a)) for a, b in zip(wall[0::2], wall[1::2])],
+    "wall_many": [float(np.log(1.05 * b / a)) for a, b in zip(wall + wall[:20], wall[7:] + wall[:27])],
+}
 bootstrap = stats.bootstrap(
     (wall,), np.median, confidence_level=0.99, method="percentile", n_resamples=20000, rng=np.random.default_rng(1)
 ).confidence_interval
 json.dump(
     {
         "samples": {name: {"first": a, "second": b, **rank_tests(a, b)} for name, (a, b) in SAMPLES.items()},
+        "signed": {name: signed(values) for name, values in SIGNED.items()},
         "series": {name: {"values": values, **series(values)} for name, values in SERIES.items()},
         "normal_above": [[z, float(stats.norm.sf(z))] for z in (-3, -1, 0, 0.5, 1, 2, 3, 3.6, 4, 6, 8)],
         "wall_median_interval_99": [float(bootstrap.low), float(bootstrap.high)],

@@ -10,9 +10,10 @@ use spolia_perf::statistics::outlier::{outliers, scores};
 use spolia_perf::statistics::random::Random;
 use spolia_perf::statistics::rank::{EXACT_MAX, mann_whitney};
 use spolia_perf::statistics::shift::{hodges_lehmann, shift_interval};
+use spolia_perf::statistics::signed::{self, pseudo_median, pseudo_median_interval, signed_rank};
 use spolia_perf::statistics::trend::trend;
 use spolia_perf::statistics::{deviation, median_deviation, normal_above, normal_exceeded_with, quantile};
-use spolia_perf::{Rule, Word, judge};
+use spolia_perf::{Rule, Word, judge, judge_in_turn};
 
 const REFERENCE: &str = include_str!("data/scipy.json");
 const AA_RUNS: &str = include_str!("data/aa-runs.json");
@@ -52,6 +53,43 @@ fn rank_tests_agree_with_scipy() {
         assert!(interval.low <= shift && shift <= interval.high, "{name}");
     }
     assert!(exact >= 5, "{exact} exact values were compared");
+}
+
+#[test]
+fn signed_ranks_agree_with_scipy() {
+    let reference: Value = serde_json::from_str(REFERENCE).unwrap();
+    let (mut exact, mut approximate) = (0, 0);
+    for (name, sample) in reference["signed"].as_object().unwrap() {
+        let differences = numbers(&sample["differences"]);
+        let ours = signed_rank(&differences).unwrap();
+        near(ours.w, sample["w"].as_f64().unwrap(), name);
+        assert_eq!(ours.exact, ours.count <= signed::EXACT_MAX, "{name}");
+        if let Some(p) = sample["p_exact"].as_f64() {
+            near(ours.p, p, name);
+            exact += 1;
+        } else if !ours.exact {
+            near(ours.p, sample["p_normal"].as_f64().unwrap(), name);
+            approximate += 1;
+        }
+        let middle = pseudo_median(&differences).unwrap();
+        near(middle, sample["pseudo_median"].as_f64().unwrap(), name);
+        for confidence in [0.9, 0.99] {
+            let Some(interval) = pseudo_median_interval(&differences, confidence) else {
+                // One difference has two signs: no interval is that sure.
+                assert!(differences.len() < 8, "{name}");
+                continue;
+            };
+            assert!(interval.low <= middle && middle <= interval.high, "{name}");
+            // The ends are locations that the test hardly rejects: one step beyond them it does.
+            let moved = |by: f64| -> Vec<f64> { differences.iter().map(|one| one - by).collect() };
+            let width = (interval.high - interval.low).max(1e-9) * 1e-6;
+            let p = signed_rank(&moved(interval.low - width)).unwrap().p;
+            assert!(p <= (1.0 - confidence) * 1.1, "{name}: {p}");
+        }
+    }
+    assert!(exact >= 6 && approximate >= 1, "{exact} and {approximate} were compared");
+    assert_eq!(signed_rank(&[]), None);
+    assert!((signed_rank(&[0.0, 0.0]).unwrap().p - 1.0).abs() < 1e-12);
 }
 
 #[test]
@@ -121,7 +159,14 @@ struct Said {
     either_alarmed: usize,
 }
 
-fn resampled(comparisons: usize, factor: f64, seed: u64) -> Said {
+/// How they are judged.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Ranks,
+    Pairs,
+}
+
+fn resampled(how: How, comparisons: usize, factor: f64, seed: u64) -> Said {
     let (wall, cpu) = aa_runs();
     let mut random = Random::new(seed);
     // The words need no fine interval.
@@ -130,9 +175,16 @@ fn resampled(comparisons: usize, factor: f64, seed: u64) -> Said {
     let mut sample = |values: &[f64], factor: f64| -> Vec<f64> {
         draw(values, &mut random)[..20].iter().map(|value| value * factor).collect()
     };
+    let judged = |first: &[f64], second: &[f64]| match how {
+        How::Ranks => judge(first, second, &rule).word,
+        How::Pairs => {
+            let some = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
+            judge_in_turn(&some(first), &some(second), &rule).word
+        }
+    };
     for _ in 0..comparisons {
-        let of_cpu = judge(&sample(&cpu, 1.0), &sample(&cpu, factor), &rule).word;
-        let of_wall = judge(&sample(&wall, 1.0), &sample(&wall, factor), &rule).word;
+        let of_cpu = judged(&sample(&cpu, 1.0), &sample(&cpu, factor));
+        let of_wall = judged(&sample(&wall, 1.0), &sample(&wall, factor));
         said.cpu[of_cpu as usize] += 1;
         said.wall[of_wall as usize] += 1;
         let alarm = |word: Word| matches!(word, Word::Slower | Word::Faster);
@@ -147,27 +199,33 @@ const SLOWER: usize = Word::Slower as usize;
 #[test]
 fn identical_code_is_hardly_ever_called_different() {
     let comparisons = 4000;
-    let said = resampled(comparisons, 1.0, 11);
-    let limit = comparisons / 200;
-    let alarms = |counts: &[usize; 4]| counts[FASTER] + counts[SLOWER];
-    println!("cpu {:?}, wall {:?}, either {}", said.cpu, said.wall, said.either_alarmed);
-    assert!(alarms(&said.cpu) <= limit, "{:?}", said.cpu);
-    assert!(alarms(&said.wall) <= limit, "{:?}", said.wall);
-    // A comparison alarms where either does.
-    assert!(said.either_alarmed <= limit, "{}", said.either_alarmed);
+    for how in [How::Ranks, How::Pairs] {
+        let said = resampled(how, comparisons, 1.0, 11);
+        let limit = comparisons / 200;
+        let alarms = |counts: &[usize; 4]| counts[FASTER] + counts[SLOWER];
+        println!("{how:?}: cpu {:?}, wall {:?}, either {}", said.cpu, said.wall, said.either_alarmed);
+        assert!(alarms(&said.cpu) <= limit, "{how:?}: {:?}", said.cpu);
+        assert!(alarms(&said.wall) <= limit, "{how:?}: {:?}", said.wall);
+        // A comparison alarms where either does.
+        assert!(said.either_alarmed <= limit, "{how:?}: {}", said.either_alarmed);
+    }
 }
 
 #[test]
 fn a_fifth_more_cpu_is_called_slower() {
-    let said = resampled(1000, 1.2, 12);
-    println!("cpu {:?}, wall {:?}", said.cpu, said.wall);
-    assert!(said.cpu[SLOWER] >= 950, "{:?}", said.cpu);
+    for how in [How::Ranks, How::Pairs] {
+        let said = resampled(how, 1000, 1.2, 12);
+        println!("{how:?}: cpu {:?}, wall {:?}", said.cpu, said.wall);
+        assert!(said.cpu[SLOWER] >= 950, "{how:?}: {:?}", said.cpu);
+    }
 }
 
 #[test]
 fn three_percent_more_is_never_called_faster() {
-    let said = resampled(2000, 1.03, 13);
-    println!("cpu {:?}, wall {:?}", said.cpu, said.wall);
-    assert!(said.cpu[FASTER] <= 10 && said.wall[FASTER] <= 10, "{:?} {:?}", said.cpu, said.wall);
-    assert!(said.cpu[SLOWER] <= 30 && said.wall[SLOWER] <= 20, "{:?}", said.cpu);
+    for how in [How::Ranks, How::Pairs] {
+        let said = resampled(how, 2000, 1.03, 13);
+        println!("{how:?}: cpu {:?}, wall {:?}", said.cpu, said.wall);
+        assert!(said.cpu[FASTER] <= 10 && said.wall[FASTER] <= 10, "{how:?}: {:?} {:?}", said.cpu, said.wall);
+        assert!(said.cpu[SLOWER] <= 30 && said.wall[SLOWER] <= 20, "{how:?}: {:?}", said.cpu);
+    }
 }

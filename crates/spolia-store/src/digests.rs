@@ -15,6 +15,12 @@
 //! began, by the clock of *its* file system (a nameless file made there is asked for its ctime; the
 //! machine's clock and a server's may differ). A time in the future is never old, and so neither is
 //! anything right after the clock was set back: such files are hashed each time, which is slow and right.
+//!
+//! **Files whose writers have ended** (the outputs of a step) need not be old where each change gets a time of its own: since
+//! Linux 6.13 the large local file systems stamp a change more finely once the last stamp has been looked at, so the
+//! same `stat` before and after reading, and later on, means that nothing was written. Whether a file system does that is tried on the
+//! nameless file ([`DigestCache::note_ended`]). For all other files the margin stays: a `write` that is under way has
+//! stamped the file before its bytes are there.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use spolia_core::{Digest, DigestFunction};
 
 use crate::hash;
@@ -131,6 +137,8 @@ struct Clock {
     file: Option<OwnedFd>,
     /// The machine's clock when it was last asked, and what it said.
     asked: Option<(i64, i64)>,
+    /// Whether each change gets a time of its own; `None` until that was tried.
+    tells_changes_apart: Option<bool>,
 }
 
 /// The digests of files that have been hashed before. Shared by threads.
@@ -172,7 +180,8 @@ impl DigestCache {
         if let Ok(stat) = rustix::fs::stat(folder)
             && let Ok(mut clocks) = self.clocks.lock()
         {
-            let clock = Clock { folder: Some(folder.to_owned()), file: None, asked: None };
+            let clock =
+                Clock { folder: Some(folder.to_owned()), file: None, asked: None, tells_changes_apart: None };
             clocks.insert(StatKey::of(&stat).dev, clock);
         }
     }
@@ -233,7 +242,11 @@ impl DigestCache {
     /// # Errors
     /// Those of reading; [`std::io::ErrorKind::ResourceBusy`] for a file that keeps changing.
     pub fn hash(&self, file: &File) -> std::io::Result<Hashed> {
-        let mut key = StatKey::of(&rustix::fs::fstat(file)?);
+        self.hash_from(file, StatKey::of(&rustix::fs::fstat(file)?))
+    }
+
+    /// The same for a file whose `stat` has just been `key`.
+    fn hash_from(&self, file: &File, mut key: StatKey) -> std::io::Result<Hashed> {
         if let Some(digest) = self.lookup(&key) {
             return Ok(Hashed { digest, key, known: true });
         }
@@ -269,10 +282,11 @@ impl DigestCache {
     ) -> std::io::Result<Hashed> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::openat(folder, path, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
+        let stat = rustix::fs::fstat(&file)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
         }
-        self.hash(&file)
+        self.hash_from(&file, StatKey::of(&stat))
     }
 
     /// The digest for a `stat` the caller has just made of `path` below `folder`; reads only on a miss.
@@ -294,7 +308,27 @@ impl DigestCache {
     /// Keeps a digest that was computed from the file with this `stat`, where it can be trusted.
     /// `began_ns` is what [`DigestCache::file_system_now_ns`] said before the first byte was read.
     pub fn note(&self, key: StatKey, digest: Digest, began_ns: i64) {
-        if digest.function() != DigestFunction::Blake3 || !key.is_settled(began_ns) {
+        if key.is_settled(began_ns) {
+            self.keep(key, digest);
+        }
+    }
+
+    /// Keeps a digest that was computed from a file which nobody writes any more: its `stat` was `key` before the first byte was
+    /// read and after the last. Its age does not matter where every change gets a time of its own; elsewhere nothing is
+    /// kept.
+    pub fn note_ended(&self, key: StatKey, digest: Digest) {
+        if self.tells_changes_apart(key.dev) {
+            self.keep(key, digest);
+        }
+    }
+
+    fn tells_changes_apart(&self, dev: u64) -> bool {
+        let Ok(mut clocks) = self.clocks.lock() else { return false };
+        clocks.get_mut(&dev).is_some_and(|clock| clock.tells_changes_apart(dev))
+    }
+
+    fn keep(&self, key: StatKey, digest: Digest) {
+        if digest.function() != DigestFunction::Blake3 {
             return;
         }
         if let Ok(mut fresh) = self.fresh.lock()
@@ -447,6 +481,17 @@ pub(crate) fn machine_now_ns() -> i64 {
 }
 
 impl Clock {
+    /// Whether each change of a file there gets a time of its own.
+    fn tells_changes_apart(&mut self, dev: u64) -> bool {
+        if self.tells_changes_apart.is_none() {
+            // Asking makes the nameless file.
+            let asked = self.ask(dev);
+            let tried = asked.and(self.file.as_ref()).map(|file| has_fine_times(file).unwrap_or(false));
+            self.tells_changes_apart = Some(tried.unwrap_or(false));
+        }
+        self.tells_changes_apart == Some(true)
+    }
+
     /// The ctime of a file on `dev` that is changed now.
     fn ask(&mut self, dev: u64) -> Option<i64> {
         if self.file.is_none() {
@@ -459,6 +504,47 @@ impl Clock {
         let key = StatKey::of(&rustix::fs::fstat(file).ok()?);
         (key.dev == dev).then_some(key.ctime_ns)
     }
+}
+
+/// The kernel's own numbers (`linux/magic.h`) of the local file systems that are believed: a server may keep the times of
+/// its files as it likes.
+const EXT4: u32 = 0xef53;
+const XFS: u32 = 0x5846_5342;
+const BTRFS: u32 = 0x9123_683e;
+const TMPFS: u32 = 0x0102_1994;
+/// So many changes in a row must all be told apart, …
+const CHANGES: usize = 8;
+/// … within less than the ticks that this takes where a tick is a millisecond, the shortest there is: then it is not the tick
+/// that tells them apart.
+const CHANGES_NS_MAX: i64 = (CHANGES as i64 - 2) * 1_000_000;
+
+/// Whether changes of `file` in quick succession all leave different times.
+fn has_fine_times(file: &OwnedFd) -> rustix::io::Result<bool> {
+    #[allow(clippy::unnecessary_cast, reason = "widths differ by architecture")]
+    let kind = rustix::fs::fstatfs(file)?.f_type as u32;
+    if ![EXT4, XFS, BTRFS, TMPFS].contains(&kind) {
+        return Ok(false);
+    }
+    let now = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        nanoseconds(now.tv_sec, now.tv_nsec)
+    };
+    // Another process may have the processor meanwhile: then it is tried again.
+    for _ in 0..3 {
+        let began = now();
+        let mut last = StatKey::of(&rustix::fs::fstat(file)?);
+        let mut apart = true;
+        for _ in 0..CHANGES {
+            rustix::io::pwrite(file, b"+", 0)?;
+            let next = StatKey::of(&rustix::fs::fstat(file)?);
+            apart &= next.ctime_ns > last.ctime_ns && next.mtime_ns > last.mtime_ns;
+            last = next;
+        }
+        if now() - began < CHANGES_NS_MAX {
+            return Ok(apart);
+        }
+    }
+    Ok(false)
 }
 
 /// A file without a name on the file system of `folder`.

@@ -4,6 +4,7 @@
 
 pub mod decorate;
 pub mod digests;
+pub mod disk;
 pub mod gc;
 mod hash;
 pub mod journal;

@@ -262,3 +262,41 @@ fn two_caches_of_one_project_do_not_hurt_each_other() {
     assert_eq!(fs::read_dir(f.path("cache")).unwrap().count(), 1);
     assert_eq!(fs::metadata(f.cache_path()).unwrap().size(), 64 + 80);
 }
+
+/// Whether this kernel gives each change a time of its own on the file system of `folder`, by what its release notes say.
+fn tells_changes_apart(folder: &Path) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    let kind = rustix::fs::statfs(folder).unwrap().f_type;
+    version >= (6, 13) && [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994].contains(&kind)
+}
+
+#[test]
+fn what_nobody_writes_any_more_is_known_however_young() {
+    let f = Fixture::new();
+    let cache = f.load();
+    let path = f.write("a", "content");
+    let (young, digest) = (key(&path), Digest::blake3(b"content"));
+    cache.note_ended(young, digest);
+    let expect = tells_changes_apart(f.temp.path()).then_some(digest);
+    assert_eq!(cache.lookup(&young), expect);
+    // It is written again at once, just as long, and again: no content is taken for another.
+    for number in 0..2000 {
+        let content = format!("c{number:06}");
+        fs::write(&path, &content).unwrap();
+        let (now, digest) = (key(&path), Digest::blake3(content.as_bytes()));
+        assert_eq!(cache.lookup(&now), None, "{number}");
+        cache.note_ended(now, digest);
+        assert_eq!(cache.lookup(&now).is_some(), expect.is_some(), "{number}");
+    }
+}
+
+#[test]
+fn a_file_system_without_a_clock_is_not_believed() {
+    let f = Fixture::new();
+    let cache = DigestCache::load(&f.cache_path());
+    let path = f.write("a", "content");
+    cache.note_ended(key(&path), Digest::blake3(b"content"));
+    assert_eq!(cache.lookup(&key(&path)), None);
+}

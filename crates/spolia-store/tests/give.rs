@@ -228,3 +228,37 @@ fn a_kill_while_outputs_are_moved_leaves_one_whole_tree() {
         }
     }
 }
+
+#[test]
+fn what_is_known_of_an_output_is_known_of_it_where_it_was_moved() {
+    let f = Fixture::new();
+    let digests = DigestCache::load(&f.temp.path().join("no-such-cache"));
+    digests.add_clock(f.temp.path());
+    let publish = |tree: &Tree| {
+        let fresh = FolderSource::new(&f.temp.path().join("out"), tree).unwrap();
+        let root = f.temp.path().join("project");
+        let options = MaterialiseOptions {
+            giver: Some(&fresh),
+            digests: Some(&digests),
+            ..MaterialiseOptions::default()
+        };
+        materialise(tree, &fresh, Place { root: &root, at: &rel("dist") }, options)
+    };
+    let known = |path: &Path| {
+        digests.lookup(&spolia_store::StatKey::of_metadata(&fs::symlink_metadata(path).unwrap()))
+    };
+    f.write("a", "the same");
+    let written = inode(&f.out("a"));
+    let tree = describe(&f.temp.path().join("out"), &[rel("a")], Some(&digests)).unwrap();
+    // Only where the file system tells changes apart; then the new name is no reason to read it again.
+    let at_once = known(&f.out("a"));
+    publish(&tree).unwrap();
+    assert_eq!(inode(&f.published("a")), written);
+    assert_eq!(known(&f.published("a")), at_once);
+    // Written again after it was described: what the cache knew is not believed.
+    f.write("a", "a change");
+    let tree = describe(&f.temp.path().join("out"), &[rel("a")], Some(&digests)).unwrap();
+    f.write("a", "another!");
+    assert!(publish(&tree).is_err());
+    assert_eq!(fs::read(f.published("a")).unwrap(), b"the same");
+}

@@ -12,8 +12,8 @@ use crate::run::{self, Done};
 
 /// Runs of each side, as the rule's figures are stated for.
 const RUNS: &str = "20";
-/// What the command should cost, µs of CPU.
-const COST_US: f64 = 10_000.0;
+/// What the command should cost where nothing else is said, ms of CPU.
+const COST_MS: usize = 10;
 /// Of identical commands at most so many in a thousand may be called different, …
 const ALARMS_PER_MILLE: usize = 5;
 /// … a fifth more must be called slower by CPU time in so many of a hundred, …
@@ -53,7 +53,7 @@ struct Bench {
 
 /// Runs it.
 pub(crate) fn run(args: &[String]) -> Done {
-    let (mut same, mut planted, mut sample) = (300, 200, false);
+    let (mut same, mut planted, mut cost_ms, mut sample) = (300, 200, COST_MS, false);
     let mut spolia = None;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -65,6 +65,7 @@ pub(crate) fn run(args: &[String]) -> Done {
         match arg.as_str() {
             "--comparisons" => number(&mut same)?,
             "--planted" => number(&mut planted)?,
+            "--cost-ms" => number(&mut cost_ms)?,
             "--sample" => sample = true,
             "--spolia" => spolia = Some(PathBuf::from(args.next().ok_or("`--spolia` needs a file")?)),
             other => return Err(format!("`perf-aa` has no flag `{other}`")),
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &[String]) -> Done {
         (same, planted) = (2, 1);
     }
     let bench = Bench::new(sample, spolia)?;
-    let work = bench.calibrate()?;
+    let work = bench.calibrate(cost_ms)?;
     println!(
         "\n| beside itself | comparisons | CPU faster | same | inconclusive | slower | wall faster | same | inconclusive | slower | either differs |"
     );
@@ -142,15 +143,20 @@ impl Bench {
         Ok(said)
     }
 
-    /// The count that costs [`COST_US`], and how many more cost a share more: what a shell costs before it counts is
+    /// The count that costs `cost_ms`, and how many more cost a share more: what a shell costs before it counts is
     /// not part of that.
-    fn calibrate(&self) -> Done<impl Fn(f64) -> u64> {
+    fn calibrate(&self, cost_ms: usize) -> Done<impl Fn(f64) -> u64> {
         let counts = [5_000.0, 40_000.0];
         self.write("base", counts[0] as u64)?;
         self.write("other", counts[1] as u64)?;
-        let said = self.benchmark("other", "15")?;
-        let median = |side: usize| said["comparison"]["cpu"]["medians"][side].as_f64();
-        let (Some(one), Some(other)) = (median(0), median(1)) else {
+        let said = self.benchmark("other", "40")?;
+        // The least of many runs: what a restless machine adds is not the command's.
+        let least = |side: usize| -> Option<f64> {
+            let samples = said["records"][side]["samples"].as_array()?;
+            let costs = samples.iter().map(|one| Some(one["user_us"].as_f64()? + one["sys_us"].as_f64()?));
+            costs.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
+        };
+        let (Some(one), Some(other)) = (least(0), least(1)) else {
             return Err(format!("no CPU time was measured: {said}"));
         };
         let each = (other - one) / (counts[1] - counts[0]);
@@ -158,10 +164,11 @@ impl Bench {
         if each <= 0.0 {
             return Err(format!("more work costs no more: {one} and {other} µs"));
         }
-        let count = move |share: f64| ((COST_US * share - fixed).max(0.0) / each) as u64;
+        let cost_us = cost_ms as f64 * 1000.0;
+        let count = move |share: f64| ((cost_us * share - fixed).max(0.0) / each) as u64;
         self.write("base", count(1.0))?;
         println!(
-            "a shell that counts to {} costs about 10 ms; {fixed:.0} µs of that before it counts",
+            "a shell that counts to {} costs at least {cost_ms} ms; {fixed:.0} µs of that before it counts",
             count(1.0)
         );
         Ok(count)

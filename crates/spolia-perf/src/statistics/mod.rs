@@ -10,6 +10,7 @@ pub mod outlier;
 pub mod random;
 pub mod rank;
 pub mod shift;
+pub mod signed;
 pub mod trend;
 
 /// The arithmetic mean.

@@ -110,7 +110,7 @@ enum Found {
 }
 
 /// Takes the `declared` outputs below `root` into `store`: files, symlinks, and folders with all that is
-/// in them. Everything is looked at before anything is stored.
+/// in them. Everything is looked at before anything is stored. Whoever wrote them has ended: `digests` remembers them.
 ///
 /// # Errors
 /// See [`CaptureError`]; blobs that were stored by then stay and are collected later.
@@ -340,6 +340,7 @@ fn import(
         && imported.size == key.size
     {
         digests.note(key, imported.digest, began_ns);
+        digests.note_ended(key, imported.digest);
     }
     if let Put::Stored { bytes } = imported.put {
         captured.stored_bytes += bytes;

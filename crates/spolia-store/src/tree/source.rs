@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use spolia_core::{Digest, Node, RelPath, Tree};
 
 use super::folder;
+use crate::digests::{DigestCache, StatKey};
 use crate::hash::Hasher;
 use crate::local::CHUNK_BYTES;
 use crate::store::{Entry, EntryInfo, Properties, Put, Space, Store, StoreError};
@@ -53,8 +54,15 @@ impl FolderSource {
     /// was done. It is not where anybody could tell the file from a new one that was written there: it has
     /// another name as well, other rights, another owner or group; nor where it lies on another file
     /// system, or is no longer what the tree says. Then it stays.
-    pub(super) fn give(&self, path: &RelPath, node: &Node, into: BorrowedFd<'_>, name: &[u8]) -> bool {
-        self.try_give(path, node, into, name).is_some()
+    pub(super) fn give(
+        &self,
+        path: &RelPath,
+        node: &Node,
+        into: BorrowedFd<'_>,
+        name: &[u8],
+        digests: Option<&DigestCache>,
+    ) -> bool {
+        self.try_give(path, node, into, name, digests).is_some()
     }
 
     /// Undoes [`FolderSource::give`] for a file that is at `name` in the folder `from`.
@@ -63,7 +71,14 @@ impl FolderSource {
         let _lost = rustix::fs::renameat(from, name, &self.root, path.as_bytes());
     }
 
-    fn try_give(&self, path: &RelPath, node: &Node, into: BorrowedFd<'_>, name: &[u8]) -> Option<()> {
+    fn try_give(
+        &self,
+        path: &RelPath,
+        node: &Node,
+        into: BorrowedFd<'_>,
+        name: &[u8],
+        digests: Option<&DigestCache>,
+    ) -> Option<()> {
         let Node::File { digest, size, executable } = node else { return None };
         let (above, own_name) = folder::split(path.as_bytes());
         let parent =
@@ -84,10 +99,21 @@ impl FolderSource {
         if folder.st_mode & 0o2000 != 0 && folder.st_gid != stat.st_gid {
             return None;
         }
-        if crate::hash::file(&file).ok()?.0 != *digest {
+        let key = StatKey::of(&stat);
+        let known = digests.and_then(|digests| digests.lookup(&key));
+        let there = known.map_or_else(|| crate::hash::file(&file).ok().map(|(digest, _)| digest), Some)?;
+        if there != *digest {
             return None;
         }
-        rustix::fs::renameat(parent, own_name, into, name).ok()
+        rustix::fs::renameat(parent, own_name, into, name).ok()?;
+        // A new name changes the ctime alone: with the same mtime nothing was written meanwhile.
+        if let (Some(digests), Ok(after)) = (digests.filter(|_| known.is_some()), rustix::fs::fstat(&file)) {
+            let moved = StatKey::of(&after);
+            if (StatKey { ctime_ns: key.ctime_ns, ..moved }) == key {
+                digests.note_ended(moved, there);
+            }
+        }
+        Some(())
     }
 
     fn refuse<T>(&self) -> Result<T, StoreError> {

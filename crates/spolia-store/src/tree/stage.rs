@@ -164,9 +164,9 @@ impl<'s> Stage<'s> {
                 made.map_err(|errno| self.failed("create", top, below, errno))
             }
             Node::File { digest, size, executable } => {
-                let giver = self.giver;
+                let (giver, digests) = (self.giver, self.digests);
                 let (parent, name) = self.place(top, below)?;
-                if giver.is_some_and(|giver| giver.give(output, node, parent, &name)) {
+                if giver.is_some_and(|giver| giver.give(output, node, parent, &name, digests)) {
                     self.given.push((top, below.to_vec(), output.clone()));
                 } else {
                     let mode = super::source::new_file_mode(*executable);

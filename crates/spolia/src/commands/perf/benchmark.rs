@@ -6,7 +6,7 @@ use spolia_core::event::EventKind;
 use spolia_engine::Cancel;
 use spolia_engine::measure::{self, Closely, Output, Subject, Watch};
 use spolia_perf::benchmark::{Runs, Stopped, Until, doubts, run as run_all};
-use spolia_perf::compare::{Comparison, compare};
+use spolia_perf::compare::{Comparison, compare_in_turn};
 use spolia_perf::record::{Ending, Facts, Record, Sample, State};
 use spolia_perf::statistics::bootstrap::median_interval;
 use spolia_perf::statistics::{deviation, mean, median};
@@ -236,8 +236,7 @@ fn judged(records: &[Record], runs: &Runs, rule: &Rule, two: bool) -> Option<Com
         return None;
     }
     let rule = if runs.looks > 1 { rule.for_looks(runs.looks) } else { *rule };
-    let found = compare(std::slice::from_ref(before), std::slice::from_ref(after), true, &rule).ok()?;
-    found.into_iter().next()
+    compare_in_turn(before, after, &rule).ok()
 }
 
 fn exit_of(runs: &Runs, found: Option<&Comparison>) -> Exit {

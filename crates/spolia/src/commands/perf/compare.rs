@@ -2,7 +2,7 @@
 
 use spolia_perf::compare::{Comparison, StepComparison, compare, mark_accepted};
 use spolia_perf::record::Record;
-use spolia_perf::verdict::percent;
+use spolia_perf::verdict::{Test, percent};
 use spolia_perf::{Rule, Verdict, Word};
 
 use super::monitor::write_text;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &CompareArgs, perf: &Perf<'_>) -> Result<Exit, Failure> 
         Ok(records)
     };
     let (before, after) = (of(&args.before)?, of(&args.after)?);
-    let mut found = compare(&before, &after, false, &Rule::default()).map_err(|error| failure(&error))?;
+    let mut found = compare(&before, &after, &Rule::default()).map_err(|error| failure(&error))?;
     if found.iter().any(Comparison::is_worse) {
         let baselines = perf.index()?.baselines(Some(&perf.root_text())).map_err(|error| failure(&error))?;
         mark_accepted(&mut found, &before, &after, &baselines);
@@ -97,7 +97,10 @@ pub(super) fn verdict(name: &str, verdict: &Verdict, shell: &Shell) {
     if let (Some(one), Some(other)) = verdict.medians {
         line.push_str(&format!("  {} → {}", words::time(one), words::time(other)));
     }
-    line.push_str(&format!("  {} + {} runs", verdict.runs.0, verdict.runs.1));
+    line.push_str(&match verdict.test {
+        Test::Ranks => format!("  {} + {} runs", verdict.runs.0, verdict.runs.1),
+        Test::Pairs => format!("  {} pairs of runs", verdict.runs.0),
+    });
     if let Some(p) = verdict.p {
         line.push_str(&format!(", p {p:.2}").replace("p 0.00", "p < 0.005"));
     }
