@@ -8,9 +8,15 @@
 `--files 0` is the fixture as it is. The others have it with copies of its stale units under other hashes until there are
 so many files, as years of lock files leave them. They are made in `--folder` (a tmpfs by default: no disk is measured).
 
-CPU is the program's own, user and system, without that of the `cargo` and `rustc` that it starts; those are the column
-`cargo's`. Spolia remembers Cargo's answers: `asked` is the first run, with nothing remembered. What is in memory is the
-kernel's peak of the program itself.
+Both tools ask `cargo` and `rustc`, which takes longer than the walk of a small tree and is none of it. So those answer at
+once here, with what they said the first time (a shell and a `cat` each time, which count as the tool's). What the true ones
+take is the last rows: with nothing remembered, and with everything.
+
+- `--time 7`: what is stale was last read 30 days ago, so cargo-sweep plans what Spolia plans.
+- `--time 1000`: nothing is so old, so it plans nothing and adds nothing up.
+- `floor`: the least that can add up a tree: every folder listed, every file looked at, one thread (`floor.rs`).
+
+CPU is user and system of the program and what it starts; what is in memory is the kernel's peak of the largest of them.
 """
 
 import argparse
@@ -25,7 +31,7 @@ import time
 from pathlib import Path
 
 PEER = "0.8.0"
-TICKS = os.sysconf("SC_CLK_TCK")
+DAY = 24 * 60 * 60
 
 
 def arguments():
@@ -37,6 +43,7 @@ def arguments():
     parser.add_argument("--spolia", type=Path, default=here / "target/release/spolia")
     parser.add_argument("--peers", type=Path, help="where cargo-sweep is installed; a folder of its own by default")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
+    parser.add_argument("--also", type=Path, help="another build of Spolia to measure beside")
     return parser.parse_args()
 
 
@@ -99,74 +106,122 @@ def small(source, to):
     os.utime(to, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def age(ws, fresh):
+    """Makes what is stale last read 30 days ago, by the files that cargo-sweep looks at."""
+    then, target = time.time() - 30 * DAY, ws / "target"
+    for profile in ("debug", "release"):
+        for unit in (target / profile / ".fingerprint").iterdir():
+            live = (fresh / profile / ".fingerprint" / unit.name).exists()
+            for entry in os.scandir(unit):
+                stat = entry.stat()
+                os.utime(entry.path, (time.time() if live else then, stat.st_mtime))
+
+
+def answering(folder, lines, env):
+    """Programs that say what `cargo` and `rustc` say to these command lines; the environment with them."""
+    programs = folder / "bin"
+    programs.mkdir()
+    names = ("cargo", "rustc", "rustup")
+    real = {name: shutil.which(name, path=env["PATH"]) for name in names}
+    for name in names:
+        note = f'printf "%s\\t%s\\n" "$PWD" "$*" >> {programs}/{name}.asked\n'
+        script(programs / name, f'{note}exec {real[name]} "$@"\n')
+    env = env | {"PATH": f"{programs}:{env['PATH']}"}
+    for line in lines:
+        run(line, env)
+    for name in names:
+        asked = programs / f"{name}.asked"
+        cases = []
+        for number, one in enumerate(sorted(set(asked.read_text().splitlines()))) if asked.exists() else []:
+            cwd, words = one.split("\t")
+            said = subprocess.run([real[name], *words.split()], cwd=cwd, env=env, stdout=subprocess.PIPE, check=True)
+            (programs / f"{name}.{number}").write_bytes(said.stdout)
+            cases.append(f'"{words}") exec cat {programs}/{name}.{number} ;;')
+        script(programs / name, f'case "$*" in\n{chr(10).join(cases)}\nesac\nexec {real[name]} "$@"\n')
+    return env
+
+
+def script(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+
+
 def run(line, env):
-    """Own CPU ms, children's CPU ms, wall ms, peak KiB, output."""
+    """CPU ms, wall ms, peak KiB, output."""
     began = time.monotonic()
-    child = subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    said, complaint = child.stdout.read(), child.stderr.read()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    wall = (time.monotonic() - began) * 1000
-    # The name may hold spaces: what counts is after the last bracket.
-    fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    own, theirs = (sum(map(int, fields[at : at + 2])) * 1000 / TICKS for at in (11, 13))
+    child = subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    said = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
+    wall = (time.monotonic() - began) * 1000
     if status != 0:
-        sys.exit(f"{line} ended with {status}: {complaint.decode(errors='replace')}")
-    return own, theirs, wall, usage.ru_maxrss, said
+        sys.exit(f"{line} ended with {status}")
+    return (usage.ru_utime + usage.ru_stime) * 1000, wall, usage.ru_maxrss, said
 
 
 def main():
     args = arguments()
     peers = args.peers or args.fixture / "peers"
     peer = install(peers)
+    floor = peers / "floor"
+    source = Path(__file__).with_name("floor.rs")
+    subprocess.run(["rustc", "--edition=2024", "-O", "-o", floor, source], check=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CARGO", "RUST"))}
     kept |= {name: os.environ[name] for name in ("CARGO_HOME", "RUSTUP_HOME") if name in os.environ}
     print(f"load at the start: {os.getloadavg()[0]:.1f}\n")
-    print("| entries | program | own CPU ms, median (lowest–highest) | cargo's CPU ms | wall ms | peak MB |")
-    print("|---|---|---|---|---|---|")
+    print("| entries | program | CPU ms, median (lowest–highest) | wall ms | peak MB |")
+    print("|---|---|---|---|---|", flush=True)
     for files in map(int, args.files.split(",")):
         folder = args.folder / f"spolia-sweep-bench-{os.getpid()}"
         folder.mkdir()
         try:
-            measure(args, files, folder, peer, kept)
+            measure(args, files, folder, peer, floor, kept)
         finally:
             shutil.rmtree(folder)
 
 
-def measure(args, files, folder, peer, kept):
-    ws = folder / "ws"
+def row(entries, name, rows):
+    spread = lambda column: f"{statistics.median(column):.0f} ({min(column):.0f}–{max(column):.0f})"
+    cpu, wall, peak = list(zip(*(row[:3] for row in rows)))
+    print(f"| {entries} | {name} | {spread(cpu)} | {spread(wall)} | {max(peak) / 1000:.0f} |", flush=True)
+    return statistics.median(cpu), statistics.median(wall)
+
+
+def measure(args, files, folder, peer, floor, kept):
+    ws, fresh = folder / "ws", args.fixture / "fresh"
     subprocess.run(["cp", "-a", args.fixture / "ws", ws], check=True)
     if files:
-        grow(ws, args.fixture / "fresh", files)
+        grow(ws, fresh, files)
     entries = count(ws / "target")
     env = kept | {"SPOLIA_CACHE_DIR": str(folder / "store")}
     spolia = [str(args.spolia), "sweep", "--dry-run", str(ws)]
     lines = {
         "spolia": spolia,
-        "cargo-sweep --time": [str(peer), "sweep", "--dry-run", "--time", "1000", str(ws)],
+        "cargo-sweep --time 7": [str(peer), "sweep", "--dry-run", "--time", "7", str(ws)],
+        "cargo-sweep --time 1000": [str(peer), "sweep", "--dry-run", "--time", "1000", str(ws)],
         "cargo-sweep --installed": [str(peer), "sweep", "--dry-run", "--installed", str(ws)],
+        "floor": [str(floor), str(ws / "target")],
     }
-    asked = run(spolia, env)
+    if args.also:
+        lines["spolia, the other"] = [str(args.also), *spolia[1:]]
+    first = run(spolia, env)
+    for line in lines.values():
+        run(line, env)
+    quick = answering(folder, lines.values(), env)
     samples = {name: [] for name in lines}
     for _ in range(args.rounds):
         for name, line in lines.items():
-            samples[name].append(run(line, env))
-    samples["spolia, asked"] = [asked]
-    for name, rows in samples.items():
-        columns = list(zip(*(row[:4] for row in rows)))
-        spread = lambda column: f"{statistics.median(column):.0f} ({min(column):.0f}–{max(column):.0f})"
-        own, theirs, wall, peak = columns
-        print(f"| {entries} | {name} | {spread(own)} | {statistics.median(theirs):.0f} | {spread(wall)} | {max(peak) / 1000:.0f} |", flush=True)
-    whole = run([str(args.spolia), "--json", *spolia[1:]], env)
-    print(f"  with --json: {whole[0]:.0f} ms, {whole[3] / 1000:.0f} MB", file=sys.stderr)
-    for line in whole[4].decode().splitlines():
-        line = json.loads(line)
-        if line["kind"] == "sweep-plan":
-            print(f"  walked {line['scanned']} entries in {line['scan_us'] / 1000:.0f} ms of wall time; {line['questions']} questions, "
-                  f"{line['questions_remembered']} remembered; {len(line['plan']['entries'])} things planned", file=sys.stderr)
-    base = min(statistics.median(row[0] for row in samples[name]) for name in lines if name != "spolia")
-    own = statistics.median(row[0] for row in samples["spolia"])
-    print(f"  own CPU of spolia is {own / max(base, 1):.2f} of the cheaper cargo-sweep's", file=sys.stderr)
+            if name.endswith("--time 7"):
+                age(ws, fresh)
+            samples[name].append(run(line, quick))
+    medians = {name: row(entries, name, rows) for name, rows in samples.items()}
+    row(entries, "spolia, every reason (--json)", [run([spolia[0], "--json", *spolia[1:]], quick) for _ in range(2)])
+    row(entries, "spolia, with the true cargo", [run(spolia, env) for _ in range(args.rounds)])
+    row(entries, "cargo-sweep --time 7, with the true cargo", [run(lines["cargo-sweep --time 7"], env) for _ in range(args.rounds)])
+    row(entries, "spolia, nothing remembered", [first])
+    for name in lines:
+        if name.startswith("cargo-sweep"):
+            cpu, wall = (medians["spolia"][at] / medians[name][at] for at in (0, 1))
+            print(f"  spolia takes {cpu:.2f} of the CPU and {wall:.2f} of the time of {name}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use crate::error::{SweepError, io};
 use crate::find::LOCK;
-use crate::plan::{Entry, SweepPlan};
+use crate::plan::{Part, SweepPlan};
 use crate::scan::open_below;
 
 /// How deep folders are gone into.
@@ -113,8 +113,8 @@ pub fn open_target(target: &Path) -> Result<OwnedFd, SweepError> {
     rustix::fs::open(target, flags, Mode::empty()).map_err(|error| io("open", target, error))
 }
 
-/// Puts one part of an entry elsewhere instead of removing it: the target directory, the entry, the part's number.
-pub type PutAside<'a> = dyn FnMut(&OwnedFd, &Entry, usize) -> Result<(), std::io::Error> + 'a;
+/// Puts one part of an entry elsewhere instead of removing it: the target directory and the part.
+pub type PutAside<'a> = dyn FnMut(&OwnedFd, &Part) -> Result<(), std::io::Error> + 'a;
 
 /// Removes what `plan` names from `target`.
 ///
@@ -143,14 +143,14 @@ pub fn apply(
             applied.stopped = true;
             break;
         }
-        if busy.contains(entry.profile.as_str()) || (entry.profile.is_empty() && !busy.is_empty()) {
+        if busy.contains(&*entry.profile) || (entry.profile.is_empty() && !busy.is_empty()) {
             continue;
         }
         let before = applied.left.len();
-        for (number, part) in entry.parts.iter().enumerate() {
+        for part in plan.parts(entry) {
             let done = match &mut aside {
                 Some(moved) => check(&root, &part.path, part.id)
-                    .and_then(|there| if there { moved(&root, entry, number) } else { Ok(()) }),
+                    .and_then(|there| if there { moved(&root, &part) } else { Ok(()) }),
                 None => remove(&root, &part.path, part.id, device),
             };
             match done {
@@ -159,7 +159,7 @@ pub fn apply(
                     applied.hindered = Some(error.to_string());
                     break 'entries;
                 }
-                Err(error) => applied.left.push((part.path.to_path_buf(), error.to_string())),
+                Err(error) => applied.left.push((part.path, error.to_string())),
             }
         }
         if applied.left.len() == before {

@@ -26,6 +26,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use spolia_core::result::Stream;
 use spolia_engine::query::{self, Query};
 use spolia_engine::{Cancel, End};
+use spolia_store::disk;
 
 use crate::apply::remove_tree;
 use crate::error::{SweepError, io};
@@ -222,7 +223,7 @@ pub fn look(around: &Surroundings<'_>, only: Option<Owner>) -> Result<Vec<Cache>
         if folders.is_empty() || !wanted(owner) {
             continue;
         }
-        let bytes = folders.iter().map(|folder| folder_bytes(folder)).sum();
+        let bytes = folders.iter().map(|folder| disk::usage(folder).bytes).sum();
         caches.push(Cache { owner, folders, bytes: Some(bytes), shrinks: way.is_ok(), why: way.err() });
         if around.cancel.is_cancelled() {
             return Err(SweepError::Stopped);
@@ -258,25 +259,6 @@ pub fn look(around: &Surroundings<'_>, only: Option<Owner>) -> Result<Vec<Cache>
         caches.push(cache);
     }
     Ok(caches)
-}
-
-/// Bytes on disk of a folder, a file with several names once. Follows no link.
-pub fn folder_bytes(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let (mut bytes, mut seen) = (0, std::collections::HashSet::new());
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Ok(found) = entry.metadata() else { continue };
-            if found.nlink() < 2 || found.is_dir() || seen.insert((found.dev(), found.ino())) {
-                bytes += found.blocks() * 512;
-            }
-            if found.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 /// `1.5GB`, `512kB`, `0B`, as Docker, Podman and BuildKit write it.
@@ -481,7 +463,7 @@ fn remove_unpacked(
         if around.cancel.is_cancelled() {
             return Err(SweepError::Stopped);
         }
-        let bytes = folder_bytes(&path);
+        let bytes = disk::usage(&path).bytes;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
         let above = rustix::fs::open(path.parent().unwrap_or(home), flags, Mode::empty())
             .map_err(|error| io("open", &path, error))?;

@@ -133,6 +133,8 @@ struct Package {
     name: String,
     version: String,
     id: String,
+    #[serde(default)]
+    source: Option<String>,
     manifest_path: PathBuf,
     dependencies: Vec<Dependency>,
     features: BTreeMap<String, Vec<String>>,
@@ -203,8 +205,21 @@ impl<'a> Asker<'a> {
         let mut open: Vec<PathBuf> = paths.iter().cloned().collect();
         while let Some(outside) = open.pop() {
             let known = paths.clone();
-            let metadata = self.metadata(&outside)?;
-            self.describe(&metadata, &mut basis, &mut paths)?;
+            match self.metadata(&outside) {
+                Ok(metadata) => self.describe(&metadata, &mut basis, &mut paths)?,
+                Err(error @ (SweepError::Stopped | SweepError::Start { .. })) => return Err(error),
+                // Where it lies under a workspace that does not list it, Cargo describes it only as a dependency.
+                // Where it does not do that either, the basis is not whole, and nothing is remembered.
+                Err(_) => match self.with_dependencies(folder) {
+                    Ok(all) => {
+                        self.describe(&all, &mut basis, &mut paths)?;
+                        // These are all that there are.
+                        break;
+                    }
+                    Err(error @ (SweepError::Stopped | SweepError::Start { .. })) => return Err(error),
+                    Err(_) => {}
+                },
+            }
             open.extend(paths.difference(&known).cloned());
         }
         let root = metadata.workspace_root.clone();
@@ -237,7 +252,18 @@ impl<'a> Asker<'a> {
     }
 
     fn metadata(&self, folder: &Path) -> Result<Metadata, SweepError> {
-        let args = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+        self.describe_with(folder, &["metadata", "--no-deps", "--offline", "--format-version", "1"])
+    }
+
+    /// The workspace with every package that it depends on by a path, near or far.
+    fn with_dependencies(&self, folder: &Path) -> Result<Metadata, SweepError> {
+        let args = ["metadata", "--offline", "--locked", "--format-version", "1"];
+        let mut all = self.describe_with(folder, &args)?;
+        all.packages.retain(|package| package.source.is_none());
+        Ok(all)
+    }
+
+    fn describe_with(&self, folder: &Path, args: &[&str]) -> Result<Metadata, SweepError> {
         let env = self.env.to_vec();
         let answer = self.ask("cargo", args.iter().map(OsString::from).collect(), folder, env)?;
         serde_json::from_slice(&answer).map_err(|error| SweepError::Answer {
@@ -322,11 +348,37 @@ impl<'a> Asker<'a> {
     }
 
     /// What Cargo calls the compiler of a toolchain, or of the caller's own where none is named. Read off the
-    /// skeleton of an empty crate.
+    /// skeleton of an empty crate, once for each compiler and Cargo.
     ///
     /// # Errors
     /// There is no such toolchain.
     pub fn compiler(&self, toolchain: Option<&str>) -> Result<u64, SweepError> {
+        let mut command = CargoCommand::new("build", &[]);
+        command.toolchain = toolchain.map(str::to_owned);
+        let found = self.toolchain(self.scratch, &command)?;
+        let place = self.memo.as_ref().map(|folder| {
+            let mut key = Basis::default();
+            key.add("compiler", found.said.as_bytes());
+            folder.join(key.digest().to_hex())
+        });
+        let named = match place.as_deref().and_then(remembered) {
+            Some(named) => named,
+            None => self.empty_crate(&command, &found)?,
+        };
+        let units = named.profiles.values().flat_map(|profile| profile.units.values());
+        let rustc = units.filter_map(|unit| unit.rustc).next().ok_or_else(|| SweepError::Answer {
+            command: command.to_string(),
+            what: "no fingerprint names a compiler".to_owned(),
+        })?;
+        if let Some(place) = place.filter(|place| !place.exists()) {
+            // Forgetting costs the next sweep a question.
+            let _unwritten = remember(&place, &named);
+        }
+        Ok(rustc)
+    }
+
+    /// What `command` needs for a crate with nothing in it.
+    fn empty_crate(&self, command: &CargoCommand, toolchain: &Toolchain) -> Result<Named, SweepError> {
         let folder = tempfile::Builder::new()
             .prefix("spolia-names-")
             .tempdir_in(self.scratch)
@@ -341,15 +393,7 @@ impl<'a> Asker<'a> {
         )?;
         write("Cargo.lock", "version = 3\n\n[[package]]\nname = \"empty\"\nversion = \"0.0.0\"\n")?;
         write("lib.rs", "")?;
-        let workspace = self.workspace(folder.path())?;
-        let mut command = CargoCommand::new("build", &[]);
-        command.toolchain = toolchain.map(str::to_owned);
-        let named = self.skeleton(&workspace, &command, &self.toolchain(folder.path(), &command)?)?;
-        let units = named.profiles.values().flat_map(|profile| profile.units.values());
-        units.filter_map(|unit| unit.rustc).next().ok_or_else(|| SweepError::Answer {
-            command: command.to_string(),
-            what: "no fingerprint names a compiler".to_owned(),
-        })
+        self.skeleton(folder.path(), command, toolchain)
     }
 
     /// Everything that `command` needs in `workspace`, by name.
@@ -376,7 +420,7 @@ impl<'a> Asker<'a> {
         if let Some(named) = place.as_deref().and_then(remembered) {
             return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
         }
-        let named = self.skeleton(workspace, command, &toolchain)?;
+        let named = self.skeleton(&workspace.root, command, &toolchain)?;
         if let Some(place) = &place {
             // Forgetting costs the next sweep a question.
             let _unwritten = remember(place, &named);
@@ -386,7 +430,7 @@ impl<'a> Asker<'a> {
 
     fn skeleton(
         &self,
-        workspace: &Workspace,
+        root: &Path,
         command: &CargoCommand,
         toolchain: &Toolchain,
     ) -> Result<Named, SweepError> {
@@ -411,7 +455,7 @@ impl<'a> Asker<'a> {
         set("RUSTDOC", programs.join(skeleton::RUSTDOC).as_os_str());
         set("CARGO_TERM_COLOR", OsStr::new("never"));
         let words = command.words().into_iter().map(OsString::from).collect();
-        self.ask("cargo", words, &workspace.root, env)?;
+        self.ask("cargo", words, root, env)?;
         let calls = std::fs::read(programs.join(skeleton::CALLS)).unwrap_or_default();
         live::read_skeleton(&target, &String::from_utf8_lossy(&calls), &toolchain.release)
             .map_err(|source| io("read", target, source))

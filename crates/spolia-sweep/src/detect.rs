@@ -10,7 +10,7 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cargo::{Asker, Workspace};
 use crate::command::CargoCommand;
@@ -90,20 +90,60 @@ struct Unexplained {
     newest: std::time::SystemTime,
 }
 
-fn unexplained(surveyed: &Surveyed, workspace: &Workspace, profiles: &[String]) -> Vec<Unexplained> {
-    let own: HashSet<&str> = workspace.members.iter().map(|member| member.name.as_str()).collect();
-    let mut all = Vec::new();
-    for profile in profiles {
-        let folder = surveyed.target.join(profile);
-        let is_live = |hash: &UnitHash| {
-            surveyed.live.profiles.get(profile).is_some_and(|live| live.units.contains_key(hash))
-        };
-        let mut look = |package: &str, hash: UnitHash, fingerprint: &Path| {
-            if is_live(&hash) || !own.contains(package) {
-                return;
+/// The units of a tree, by the names of their folders. Gone through once.
+struct Tree {
+    /// Of every profile folder, in the order of the profiles.
+    units: HashMap<String, HashSet<UnitHash>>,
+    /// The workspace's own packages.
+    own: HashSet<String>,
+    /// Where the fingerprints of their units are.
+    own_units: Vec<(String, String, UnitHash, PathBuf)>,
+}
+
+impl Tree {
+    fn of(target: &Path, workspace: &Workspace, profiles: &[String]) -> Self {
+        let own: HashSet<String> = workspace.members.iter().map(|member| member.name.clone()).collect();
+        let mut tree = Self { units: HashMap::new(), own, own_units: Vec::new() };
+        for profile in profiles {
+            let folder = target.join(profile);
+            tree.units.insert(profile.clone(), HashSet::new());
+            each_name(&folder.join(".fingerprint"), |name, path| {
+                if let Some((package, hash)) = names::split_unit(name) {
+                    tree.add(profile, package, hash, path);
+                }
+            });
+            each_name(&folder.join("build"), |package, above| {
+                // In the old layout these are a unit each.
+                if names::split_unit(package).is_some() {
+                    return;
+                }
+                each_name(&above(), |name, path| {
+                    if let Some(hash) = UnitHash::parse(name) {
+                        tree.add(profile, package, hash, &|| path().join("fingerprint"));
+                    }
+                });
+            });
+        }
+        tree
+    }
+
+    fn add(&mut self, profile: &str, package: &str, hash: UnitHash, path: &dyn Fn() -> PathBuf) {
+        if self.own.contains(package) {
+            self.own_units.push((profile.to_owned(), package.to_owned(), hash, path()));
+        }
+        if let Some(units) = self.units.get_mut(profile) {
+            units.insert(hash);
+        }
+    }
+
+    /// Units of the workspace's own packages that no configuration so far explains, the newest first.
+    fn unexplained(&self, surveyed: &Surveyed) -> Vec<Unexplained> {
+        let mut all = Vec::new();
+        for (profile, package, hash, path) in &self.own_units {
+            if is_live(surveyed, profile, hash) {
+                continue;
             }
-            let entries = std::fs::read_dir(fingerprint).into_iter().flatten().flatten();
-            for entry in entries {
+            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let Some(target) = name.strip_suffix(".json") else { continue };
                 if target.starts_with("run-build-script") {
@@ -115,31 +155,40 @@ fn unexplained(surveyed: &Surveyed, workspace: &Workspace, profiles: &[String]) 
                 if let (Some(fingerprint), Ok(newest)) = (read, newest) {
                     all.push(Unexplained {
                         profile: profile.clone(),
-                        package: package.to_owned(),
-                        hash,
+                        package: package.clone(),
+                        hash: *hash,
                         is_documentation: target.starts_with("doc-"),
                         fingerprint,
                         newest,
                     });
                 }
             }
-        };
-        for entry in std::fs::read_dir(folder.join(".fingerprint")).into_iter().flatten().flatten() {
-            if let Some((package, hash)) = entry.file_name().to_str().and_then(names::split_unit) {
-                look(package, hash, &entry.path());
-            }
         }
-        for package in &own {
-            for entry in std::fs::read_dir(folder.join("build").join(package)).into_iter().flatten().flatten()
-            {
-                if let Some(hash) = entry.file_name().to_str().and_then(UnitHash::parse) {
-                    look(package, hash, &entry.path().join("fingerprint"));
-                }
-            }
+        all.sort_by_key(|unit| std::cmp::Reverse(unit.newest));
+        all
+    }
+
+    /// Whether every unit of a package that is not the workspace's own is there.
+    fn has_what_others_made(&self, named: &Named) -> bool {
+        named.profiles.iter().all(|(profile, names)| {
+            let others = names.units.iter().filter(|(_, unit)| !self.own.contains(&unit.package));
+            let there = self.units.get(profile);
+            others.into_iter().all(|(hash, _)| there.is_some_and(|there| there.contains(hash)))
+        })
+    }
+}
+
+fn is_live(surveyed: &Surveyed, profile: &str, hash: &UnitHash) -> bool {
+    surveyed.live.profiles.get(profile).is_some_and(|live| live.units.contains_key(hash))
+}
+
+/// Tells `each` the names in a folder, and their paths where they are wanted.
+fn each_name(folder: &Path, mut each: impl FnMut(&str, &dyn Fn() -> PathBuf)) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str() {
+            each(name, &|| entry.path());
         }
     }
-    all.sort_by_key(|unit| std::cmp::Reverse(unit.newest));
-    all
 }
 
 /// Tries what the tree suggests, and takes in what explains a part of it.
@@ -161,12 +210,14 @@ pub(crate) fn more(
         unit.fingerprint.deps.iter().all(|one| packages.contains(&one.0)) && lineage.is_of(unit, packages)
     };
     let mut everything = false;
+    let tree = Tree::of(&surveyed.target, workspace, profiles);
+    let mut unexplained = tree.unexplained(surveyed);
     for stage in [Stage::Frequent, Stage::Selections, Stage::Variants, Stage::Features] {
-        let mut open = unexplained(surveyed, workspace, profiles);
-        if open.is_empty() {
+        unexplained.retain(|unit| !is_live(surveyed, &unit.profile, &unit.hash));
+        if unexplained.is_empty() {
             return Ok(());
         }
-        if !everything && open.iter().any(|unit| !is_of(unit, &surveyed.packages)) {
+        if !everything && unexplained.iter().any(|unit| !is_of(unit, &surveyed.packages)) {
             // Packages that only some feature brings are in the lock file too.
             everything = true;
             let all = CargoCommand::new("check", &["--workspace", "--all-targets", "--all-features"]);
@@ -177,7 +228,8 @@ pub(crate) fn more(
                 surveyed.asked.push((all.clone(), asked));
             }
         }
-        open.retain(|unit| is_of(unit, &surveyed.packages));
+        let open: Vec<&Unexplained> =
+            unexplained.iter().filter(|unit| is_of(unit, &surveyed.packages)).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -190,11 +242,10 @@ pub(crate) fn more(
         let answers = ask_all(&commands, workspace, asker, request.threads, report);
         let mut missing: HashSet<(String, UnitHash)> =
             open.iter().map(|unit| (unit.profile.clone(), unit.hash)).collect();
-        let there = Present::of(surveyed, workspace, profiles);
         for (command, answer) in commands.into_iter().zip(answers) {
             match answer {
                 Ok((named, asked)) => {
-                    if there.has_what_others_made(&named) && explains(&named, &mut missing) {
+                    if tree.has_what_others_made(&named) && explains(&named, &mut missing) {
                         surveyed.take(command, Origin::Detected, &named, asked, request);
                     } else {
                         surveyed.asked.push((command, asked));
@@ -216,41 +267,6 @@ fn explains(named: &Named, missing: &mut HashSet<(String, UnitHash)>) -> bool {
         named.profiles.get(profile).is_none_or(|names| !names.units.contains_key(hash))
     });
     missing.len() < before
-}
-
-/// The units of a tree, by name.
-struct Present {
-    units: HashSet<(String, UnitHash)>,
-    own: HashSet<String>,
-}
-
-impl Present {
-    fn of(surveyed: &Surveyed, workspace: &Workspace, profiles: &[String]) -> Self {
-        let names = |folder: &Path| -> Vec<(String, std::path::PathBuf)> {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
-        };
-        let mut units = HashSet::new();
-        for profile in profiles {
-            let folder = surveyed.target.join(profile);
-            for (name, _) in names(&folder.join(".fingerprint")) {
-                units.extend(names::split_unit(&name).map(|(_, hash)| (profile.clone(), hash)));
-            }
-            for (_, package) in names(&folder.join("build")) {
-                let hashes = names(&package).into_iter().filter_map(|(name, _)| UnitHash::parse(&name));
-                units.extend(hashes.map(|hash| (profile.clone(), hash)));
-            }
-        }
-        Self { units, own: workspace.members.iter().map(|member| member.name.clone()).collect() }
-    }
-
-    /// Whether every unit of a package that is not the workspace's own is there.
-    fn has_what_others_made(&self, named: &Named) -> bool {
-        named.profiles.iter().all(|(profile, names)| {
-            let others = names.units.iter().filter(|(_, unit)| !self.own.contains(&unit.package));
-            others.into_iter().all(|(hash, _)| self.units.contains(&(profile.clone(), *hash)))
-        })
-    }
 }
 
 /// What every unit of a tree was compiled with, by Cargo's fingerprints.
@@ -327,7 +343,7 @@ impl Stage {
         self,
         surveyed: &Surveyed,
         workspace: &Workspace,
-        open: &[Unexplained],
+        open: &[&Unexplained],
         asker: &Asker<'_>,
     ) -> Vec<CargoCommand> {
         match self {
@@ -365,7 +381,7 @@ fn shaped(profile: &str, selection: &[&str], is_documentation: bool) -> Vec<Carg
     SHAPES.iter().map(|(verb, more)| one(verb, more)).collect()
 }
 
-fn selections(workspace: &Workspace, open: &[Unexplained]) -> Vec<CargoCommand> {
+fn selections(workspace: &Workspace, open: &[&Unexplained]) -> Vec<CargoCommand> {
     let mut commands = Vec::new();
     for unit in open {
         if workspace.members.len() > 1 {
@@ -376,7 +392,7 @@ fn selections(workspace: &Workspace, open: &[Unexplained]) -> Vec<CargoCommand> 
     dedup(commands)
 }
 
-fn features(open: &[Unexplained]) -> Vec<CargoCommand> {
+fn features(open: &[&Unexplained]) -> Vec<CargoCommand> {
     let mut commands = Vec::new();
     for unit in open {
         let names: BTreeSet<String> = unit.fingerprint.feature_names().into_iter().collect();
@@ -394,7 +410,7 @@ fn features(open: &[Unexplained]) -> Vec<CargoCommand> {
 fn variants(
     surveyed: &Surveyed,
     workspace: &Workspace,
-    open: &[Unexplained],
+    open: &[&Unexplained],
     asker: &Asker<'_>,
 ) -> Vec<CargoCommand> {
     let mut commands = Vec::new();

@@ -3,68 +3,23 @@
 //! Every policy but [`Policy::all`] and the two limits chooses among what is stale. The limits take what is stale
 //! first and then whole configurations, those first whose last run by the journal is longest ago: what another
 //! configuration needs as well stays, so that no build is left with half of its units.
+//!
+//! To choose, names are enough. Why a unit is stale stands in its fingerprint, so that is read for what is shown
+//! ([`SweepPlan::explain`]), and for all only where all is asked for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::ser::SerializeSeq;
 
-use crate::live::{Live, UnitName};
+use crate::fingerprint::Details;
+use crate::live::Live;
 use crate::names::UnitHash;
-use crate::scan::{Details, Item, Place, Scan};
-
-/// Scratch of tests that was touched within this time may be in use: no lock says so.
-const SCRATCH_GRACE_US: u64 = 24 * 60 * 60 * 1_000_000;
-
-/// Why something goes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(tag = "why", rename_all = "kebab-case")]
-pub enum Why {
-    /// No configuration needs any version of the package.
-    DependencyGone,
-    /// The same package and target are live under another fingerprint.
-    Superseded {
-        /// Which.
-        by: UnitHash,
-    },
-    /// The package is live, but not this target of it.
-    TargetGone,
-    /// The compiler that made it is not installed any more.
-    ToolchainGone,
-    /// The compiler that made it is not the one of any configuration.
-    ToolchainNotUsed,
-    /// No configuration has these `RUSTFLAGS`.
-    FlagsNotDeclared {
-        /// They.
-        rustflags: Vec<String>,
-    },
-    /// No configuration builds in this profile folder.
-    ProfileNotDeclared,
-    /// A file of a unit of which Cargo remembers nothing.
-    Orphan,
-    /// A compiler that was killed left it.
-    CompilerScratch,
-    /// Scratch of tests, not touched for a day.
-    TestScratch,
-    /// Packed from a version that is not the package's, or unpacked to be checked.
-    PackageOld,
-    /// A report of a build before the last.
-    ReportOld,
-    /// What a tool made of a program that no configuration builds, not touched for a day.
-    ProgramGone,
-    /// Documentation of a crate that no configuration documents.
-    DocGone,
-    /// Of no use in a cache that is saved: a fresh checkout compiles these crates anew.
-    NotWorthSaving,
-    /// The configuration that was not used for the longest time, to get below a limit.
-    LeastRecentlyUsed {
-        /// Its number among the plan's configurations.
-        configuration: u32,
-    },
-    /// Everything was asked for.
-    All,
-}
+use crate::scan::{Item, Place, Scan};
+use crate::why::{Reasons, Why};
 
 /// What may go.
 #[derive(Clone, Debug, Default)]
@@ -92,17 +47,14 @@ pub struct Policy {
 }
 
 /// One unit, or one thing beside the units.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Why it goes.
-    #[serde(flatten)]
-    pub why: Why,
+    /// Why it goes; `None` where its fingerprint would have to be read to tell ([`SweepPlan::explain`]).
+    pub why: Option<Why>,
     /// Its profile folder; empty beside them.
-    pub profile: String,
+    pub profile: Arc<str>,
     /// Its package, where that is known.
-    pub package: Option<String>,
-    /// What Cargo's fingerprint calls it.
-    pub targets: Vec<String>,
+    pub package: Option<Arc<str>>,
     /// Its hash, where it has one.
     pub hash: Option<UnitHash>,
     /// Bytes on disk that become free, those of a file with several names once and only where all go.
@@ -111,8 +63,8 @@ pub struct Entry {
     pub rebuild_us: Option<u64>,
     /// The newest change in it, µs since 1970.
     pub newest_us: u64,
-    /// What is removed, in this order.
-    pub parts: Vec<Part>,
+    /// What is removed, in this order, in [`SweepPlan::parts`].
+    parts: (u32, u32),
 }
 
 /// One file or folder of an entry.
@@ -120,7 +72,7 @@ pub struct Entry {
 pub struct Part {
     /// Below the target directory.
     #[serde(serialize_with = "as_text")]
-    pub path: Arc<Path>,
+    pub path: PathBuf,
     /// What it is.
     pub place: Place,
     /// Device and number.
@@ -128,12 +80,12 @@ pub struct Part {
     pub id: (u64, u64),
 }
 
-fn as_text<S: serde::Serializer>(path: &Arc<Path>, to: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&path.display())
 }
 
 /// What goes from one target directory.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct SweepPlan {
     /// The entries, the largest first.
     pub entries: Vec<Entry>,
@@ -153,253 +105,329 @@ pub struct SweepPlan {
     pub evicted: Vec<u32>,
     /// Whether the limits could not be kept, since nothing more may go.
     pub above_limit: bool,
+    scan: Arc<Scan>,
+    /// Items of the scan; an entry's lie together.
+    order: Vec<u32>,
 }
 
-type Group = (Arc<str>, Option<UnitHash>, Option<Arc<Path>>);
+impl SweepPlan {
+    fn items(&self, entry: &Entry) -> impl Iterator<Item = &Item> {
+        let (first, last) = (entry.parts.0 as usize, entry.parts.1 as usize);
+        let numbers = self.order.get(first..last).unwrap_or_default();
+        numbers.iter().filter_map(|number| self.scan.items.get(*number as usize))
+    }
 
-/// What to remove. `now_us` is µs since 1970.
-pub fn plan(scan: &Scan, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan {
-    let mut planner = Planner::new(scan, live, policy, now_us);
-    let is_known = |item: &&Item| !policy.unknown_profiles.contains(&*item.profile);
-    let (mut stale, mut rest) = (Vec::new(), Vec::new());
-    for item in scan.items.iter().filter(is_known) {
-        match item.needed_by.is_empty() {
-            true => stale.push(item),
-            false => rest.push(item),
+    /// What is removed with an entry, in this order.
+    pub fn parts(&self, entry: &Entry) -> impl Iterator<Item = Part> {
+        self.items(entry).map(|item| Part {
+            path: self.scan.path(item),
+            place: self.scan.folder(item).place,
+            id: (self.scan.device, item.inode),
+        })
+    }
+
+    /// What Cargo's fingerprint calls what is in an entry: `lib-serde`, …
+    pub fn targets(&self, entry: &Entry) -> Vec<&str> {
+        self.items(entry)
+            .find_map(|item| self.scan.fact(item))
+            .map(|f| self.scan.targets(f))
+            .unwrap_or_default()
+    }
+
+    /// Finds out why the first `count` entries go, as far as that is not known yet. `read` reads the fingerprint in
+    /// a folder below the target directory.
+    pub fn explain(
+        &mut self,
+        count: usize,
+        live: &Live,
+        policy: &Policy,
+        read: &mut dyn FnMut(&Path) -> Details,
+    ) {
+        let scan = Arc::clone(&self.scan);
+        // Nothing that needs the time of day is left to be explained.
+        let reasons = Reasons::new(&scan, live, policy, 0);
+        for at in 0..count.min(self.entries.len()) {
+            let entry = &self.entries[at];
+            if entry.why.is_some() {
+                continue;
+            }
+            let print = self.items(entry).find(|item| scan.fact(item).is_some());
+            let details = print.map(|print| read(&fingerprint_of(&scan, print))).unwrap_or_default();
+            let why = reasons.of_unit(&entry.profile, print, Some(&details));
+            self.entries[at].why = why;
         }
     }
-    if !policy.all {
-        let scratch = [Place::Scratch, Place::Package, Place::Timings];
-        let goes = |item: &Item| policy.for_cache_save && scratch.contains(&item.place);
-        stale.retain(|item| goes(item) || planner.is_of_no_use(item));
+}
+
+fn fingerprint_of(scan: &Scan, print: &Item) -> PathBuf {
+    match scan.folder(print).place {
+        Place::Unit => scan.path(print).join("fingerprint"),
+        _ => scan.path(print),
     }
+}
+
+impl Serialize for SweepPlan {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Line<'p> {
+            #[serde(flatten)]
+            why: Option<&'p Why>,
+            profile: &'p str,
+            package: Option<&'p str>,
+            targets: Vec<&'p str>,
+            hash: Option<UnitHash>,
+            bytes: u64,
+            rebuild_us: Option<u64>,
+            newest_us: u64,
+            parts: Vec<Part>,
+        }
+        struct Entries<'p>(&'p SweepPlan);
+        impl Serialize for Entries<'_> {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                let plan = self.0;
+                let mut list = to.serialize_seq(Some(plan.entries.len()))?;
+                for entry in &plan.entries {
+                    list.serialize_element(&Line {
+                        why: entry.why.as_ref(),
+                        profile: &entry.profile,
+                        package: entry.package.as_deref(),
+                        targets: plan.targets(entry),
+                        hash: entry.hash,
+                        bytes: entry.bytes,
+                        rebuild_us: entry.rebuild_us,
+                        newest_us: entry.newest_us,
+                        parts: plan.parts(entry).collect(),
+                    })?;
+                }
+                list.end()
+            }
+        }
+        #[derive(Serialize)]
+        struct Whole<'p> {
+            entries: Entries<'p>,
+            bytes: u64,
+            stale_bytes: u64,
+            live_bytes: u64,
+            unknown_bytes: u64,
+            live_units: usize,
+            stale_units: usize,
+            evicted: &'p [u32],
+            above_limit: bool,
+        }
+        let whole = Whole {
+            entries: Entries(self),
+            bytes: self.bytes,
+            stale_bytes: self.stale_bytes,
+            live_bytes: self.live_bytes,
+            unknown_bytes: self.unknown_bytes,
+            live_units: self.live_units,
+            stale_units: self.stale_units,
+            evicted: &self.evicted,
+            above_limit: self.above_limit,
+        };
+        whole.serialize(to)
+    }
+}
+
+/// What to remove. `now_us` is µs since 1970.
+pub fn plan(scan: &Arc<Scan>, live: &Live, policy: &Policy, now_us: u64) -> SweepPlan {
+    let order = order(scan);
+    let planner =
+        Planner { scan, live, policy, reasons: Reasons::new(scan, live, policy, now_us), order: &order };
     let mut result = SweepPlan {
-        stale_bytes: freed(&stale),
         live_bytes: scan.live_bytes,
         unknown_bytes: scan.unknown_bytes,
         live_units: scan.live_units.len(),
-        stale_units: stale
-            .iter()
-            .filter_map(|i| i.hash.map(|h| (&i.profile, h)))
-            .collect::<HashSet<_>>()
-            .len(),
         ..SweepPlan::default()
     };
-    let young_groups: HashSet<Group> =
-        stale.iter().filter(|item| !planner.may_go(item)).map(|item| group(item)).collect();
-    let mut gone: Vec<&Item> =
-        stale.iter().filter(|item| policy.all || !young_groups.contains(&group(item))).copied().collect();
-    for item in &gone {
-        let why = if policy.all { Some(Why::All) } else { None };
-        planner.take(item, why);
-    }
-    if policy.all {
-        for item in rest {
-            planner.take(item, Some(Why::All));
-            gone.push(item);
+    let (mut stale, mut gone) = (Freed::default(), Freed::default());
+    let mut chosen: Vec<Chosen> = Vec::new();
+    let mut rest: Vec<Range<usize>> = Vec::new();
+    for group in groups(scan, &order) {
+        let first = planner.item(group.start);
+        if policy.unknown_profiles.contains(&*scan.folder(first).profile) {
+            continue;
         }
+        if !scan.is_stale(first) {
+            rest.push(group);
+            continue;
+        }
+        if !policy.all && !planner.is_of_no_use(first) {
+            continue;
+        }
+        for item in planner.items(&group) {
+            stale.add(scan, item);
+        }
+        result.stale_units += usize::from(first.hash.is_some());
+        if policy.all || planner.may_go(&group) {
+            for item in planner.items(&group) {
+                gone.add(scan, item);
+            }
+            chosen.push(Chosen { group, why: policy.all.then_some(Why::All) });
+        }
+    }
+    result.stale_bytes = stale.bytes;
+    let mut take = |gone: &mut Freed, group: &Range<usize>, why: Why| {
+        for item in planner.items(group) {
+            gone.add(scan, item);
+        }
+        chosen.push(Chosen { group: group.clone(), why: Some(why) });
+    };
+    if policy.all {
+        rest.iter().for_each(|group| take(&mut gone, group, Why::All));
     } else {
         if policy.for_cache_save {
-            let of_no_use = |item: &&&Item| item.place == Place::Incremental;
-            for item in rest.iter().filter(of_no_use) {
-                planner.take(item, Some(Why::NotWorthSaving));
-                gone.push(item);
+            let is_of_no_use =
+                |group: &Range<usize>| scan.folder(planner.item(group.start)).place == Place::Incremental;
+            for group in rest.extract_if(.., |group| is_of_no_use(group)) {
+                take(&mut gone, &group, Why::NotWorthSaving);
             }
-            rest.retain(|item| item.place != Place::Incremental);
         }
-        (result.evicted, result.above_limit) = planner.limits(&mut gone, &rest, &result);
+        (result.evicted, result.above_limit) = planner.limits(&mut gone, &rest, &result, &mut take);
     }
-    result.bytes = freed(&gone);
-    result.entries = planner.finish();
+    result.bytes = gone.bytes;
+    result.entries = planner.entries(chosen);
+    result.scan = Arc::clone(scan);
+    result.order = order;
     result
 }
 
-fn group(item: &Item) -> Group {
-    let path = item.hash.is_none().then(|| Arc::clone(&item.path));
-    (Arc::clone(&item.profile), item.hash, path)
+/// The items, those of one unit together: what Cargo remembers of it first, for without that what is left is an
+/// orphan and no build.
+fn order(scan: &Scan) -> Vec<u32> {
+    let mut profiles: Vec<&str> = scan.items.iter().map(|item| &*scan.folder(item).profile).collect();
+    profiles.sort_unstable();
+    profiles.dedup();
+    let ranks: HashMap<&str, u32> = profiles.into_iter().zip(0..).collect();
+    let mut keys: Vec<(bool, u32, u64, Place, u32)> = Vec::with_capacity(scan.items.len());
+    for (item, number) in scan.items.iter().zip(0u32..) {
+        let folder = scan.folder(item);
+        let rank = ranks.get(&*folder.profile).copied().unwrap_or_default();
+        let hash = item.hash.map_or(0, |hash| hash.0);
+        keys.push((item.hash.is_none(), rank, hash, folder.place, number));
+    }
+    let path = |number: u32| {
+        let item = &scan.items[number as usize];
+        (&scan.folder(item).path, scan.name(item))
+    };
+    keys.sort_unstable_by(|a, b| {
+        (a.0, a.1, a.2, a.3).cmp(&(b.0, b.1, b.2, b.3)).then_with(|| path(a.4).cmp(&path(b.4)))
+    });
+    keys.into_iter().map(|key| key.4).collect()
 }
 
-/// Bytes that go with these items.
-fn freed<'i>(items: impl IntoIterator<Item = &'i &'i Item>) -> u64 {
-    let (mut bytes, mut names) = (0, HashMap::new());
-    for item in items {
-        bytes += item.bytes;
-        for link in &item.links {
-            let count = names.entry(link.id).or_insert(0u64);
+/// What belongs together: the items of one unit, each other item alone.
+fn groups<'o>(scan: &'o Scan, order: &'o [u32]) -> impl Iterator<Item = Range<usize>> {
+    let unit = |at: usize| {
+        let item = &scan.items[order[at] as usize];
+        item.hash.map(|hash| (hash, &*scan.folder(item).profile))
+    };
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let first = next;
+        let of = (first < order.len()).then(|| unit(first))?;
+        next += 1;
+        while of.is_some() && next < order.len() && unit(next) == of {
+            next += 1;
+        }
+        Some(first..next)
+    })
+}
+
+/// Bytes that go with some items.
+#[derive(Default)]
+struct Freed {
+    bytes: u64,
+    /// How many names of a file go.
+    names: HashMap<u64, u64>,
+}
+
+impl Freed {
+    /// The bytes that go with this one, after those before it.
+    fn add(&mut self, scan: &Scan, item: &Item) -> u64 {
+        let mut bytes = item.bytes;
+        for link in scan.links(item) {
+            let count = self.names.entry(link.inode).or_insert(0);
             *count += 1;
             if *count == link.names {
                 bytes += link.bytes;
             }
         }
+        self.bytes += bytes;
+        bytes
     }
-    bytes
 }
+
+/// A group that goes.
+struct Chosen {
+    group: Range<usize>,
+    /// Why, where that is not that it is stale.
+    why: Option<Why>,
+}
+
+type Take<'t> = dyn FnMut(&mut Freed, &Range<usize>, Why) + 't;
 
 struct Planner<'p> {
     scan: &'p Scan,
     live: &'p Live,
     policy: &'p Policy,
-    now_us: u64,
-    entries: BTreeMap<Group, (Why, Vec<&'p Item>)>,
-    /// By profile folder and package: a tree has many stale units of each.
-    live_units: HashMap<(&'p str, &'p str), Vec<(UnitHash, &'p UnitName)>>,
-    live_compilers: HashSet<u64>,
-    newest_report_us: u64,
+    reasons: Reasons<'p>,
+    order: &'p [u32],
 }
 
 impl<'p> Planner<'p> {
-    fn new(scan: &'p Scan, live: &'p Live, policy: &'p Policy, now_us: u64) -> Self {
-        let mut live_units: HashMap<_, Vec<_>> = HashMap::new();
-        let mut live_compilers = HashSet::new();
-        for (profile, names) in &live.profiles {
-            for (hash, (unit, _)) in &names.units {
-                live_compilers.extend(unit.rustc);
-                live_units.entry((profile.as_str(), unit.package.as_str())).or_default().push((*hash, unit));
-            }
-        }
-        let reports = scan.items.iter().filter(|item| item.place == Place::Timings);
-        let newest_report_us = reports.map(|item| item.newest_us).max().unwrap_or(0);
-        let entries = BTreeMap::new();
-        Self { scan, live, policy, now_us, entries, live_units, live_compilers, newest_report_us }
+    fn item(&self, at: usize) -> &'p Item {
+        &self.scan.items[self.order[at] as usize]
     }
 
-    fn details(&self, item: &Item) -> Option<&'p Details> {
-        self.scan.details.get(&(Arc::clone(&item.profile), item.hash?))
+    fn items(&self, group: &Range<usize>) -> impl Iterator<Item = &'p Item> {
+        group.clone().map(|at| self.item(at))
     }
 
-    /// Whether a stale item is, looked at as a whole.
+    /// What is known of a group's fingerprint.
+    fn print(&self, group: &Range<usize>) -> Option<&'p Item> {
+        self.items(group).find(|item| self.scan.fact(item).is_some())
+    }
+
+    fn details(&self, group: &Range<usize>) -> Option<&'p Details> {
+        self.scan.fact(self.print(group)?)?.details.as_deref()
+    }
+
+    /// Whether what is stale is, looked at as a whole.
     fn is_of_no_use(&self, item: &Item) -> bool {
-        let asks = [Place::Package, Place::Timings, Place::Scratch, Place::Tool];
-        !asks.contains(&item.place) || self.why(item).is_some()
+        let scratch = [Place::Scratch, Place::Package, Place::Timings];
+        let is_scratch = scratch.contains(&self.scan.folder(item).place);
+        (self.policy.for_cache_save && is_scratch) || self.reasons.is_of_no_use(item)
     }
 
-    /// Why a stale item is stale; `None` where it is not, looked at as a whole.
-    fn why(&self, item: &Item) -> Option<Why> {
-        let file = item.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        match item.place {
-            Place::Doc => return Some(Why::DocGone),
-            Place::Package => return self.package_why(item, file),
-            Place::Timings => return self.timing_why(item),
-            Place::Tool => {
-                // No lock says whether the tool runs.
-                let old = item.newest_us.saturating_add(SCRATCH_GRACE_US) < self.now_us;
-                return old.then_some(Why::ProgramGone);
-            }
-            Place::Scratch => {
-                let old = item.newest_us.saturating_add(SCRATCH_GRACE_US) < self.now_us;
-                return old.then_some(Why::TestScratch);
-            }
-            _ => {}
-        }
-        if !self.live.profiles.contains_key(&*item.profile) {
-            return Some(Why::ProfileNotDeclared);
-        }
-        if item.hash.is_none() {
-            return Some(match item.place {
-                Place::Deps if crate::names::is_compilers_scratch(file) => Why::CompilerScratch,
-                Place::Incremental => self.incremental_why(&item.profile, file),
-                _ => Why::Orphan,
-            });
-        }
-        let Some(details) = self.details(item) else { return Some(Why::Orphan) };
-        Some(self.unit_why(&item.profile, details))
-    }
-
-    fn unit_why(&self, profile: &str, details: &Details) -> Why {
-        if let Some(rustc) = details.rustc
-            && !self.live_compilers.contains(&rustc)
-        {
-            return match &self.policy.installed {
-                Some(installed) if !installed.contains(&rustc) => Why::ToolchainGone,
-                _ => Why::ToolchainNotUsed,
-            };
-        }
-        let Some(others) = self.live_units.get(&(profile, details.package.as_str())) else {
-            return Why::DependencyGone;
-        };
-        if !details.rustflags.is_empty() && !self.has_flags(&details.rustflags) {
-            return Why::FlagsNotDeclared { rustflags: details.rustflags.clone() };
-        }
-        let same = |unit: &UnitName| details.targets.iter().any(|target| unit.targets.contains(target));
-        match others.iter().filter(|(_, unit)| same(unit)).map(|(hash, _)| *hash).min() {
-            Some(by) => Why::Superseded { by },
-            None => Why::TargetGone,
-        }
-    }
-
-    fn has_flags(&self, rustflags: &[String]) -> bool {
-        let text = rustflags.join(" ");
-        let sets = |(name, value): &(String, String)| {
-            name == "RUSTFLAGS" && value.split_whitespace().collect::<Vec<_>>().join(" ") == text
-        };
-        self.live.configurations.iter().any(|one| one.command.env.iter().any(sets))
-    }
-
-    fn incremental_why(&self, profile: &str, file: &str) -> Why {
-        let name = file.rsplit_once('-').map_or(file, |(name, _)| name);
-        let is_same = |unit: &UnitName| {
-            unit.targets
-                .iter()
-                .any(|target| target.rsplit_once('-').is_some_and(|(_, of)| of.replace('-', "_") == name))
-                || unit.package.replace('-', "_") == name
-        };
-        let successor = self.live.profiles.get(profile).and_then(|live| {
-            live.units.iter().filter(|(_, (unit, _))| is_same(unit)).map(|(hash, _)| *hash).min()
-        });
-        successor.map_or(Why::DependencyGone, |by| Why::Superseded { by })
-    }
-
-    fn package_why(&self, item: &Item, file: &str) -> Option<Why> {
-        let packed = file.strip_suffix(".crate");
-        let is_current = |(name, version): (&String, &String)| packed == Some(&format!("{name}-{version}"));
-        if file.starts_with('.') || self.policy.members.iter().any(is_current) {
-            return None;
-        }
-        // `cargo package` has no lock of its own here.
-        let old = item.newest_us.saturating_add(SCRATCH_GRACE_US) < self.now_us;
-        old.then_some(Why::PackageOld)
-    }
-
-    fn timing_why(&self, item: &Item) -> Option<Why> {
-        (item.newest_us < self.newest_report_us).then_some(Why::ReportOld)
-    }
-
-    /// Whether the policy lets a stale item go.
-    fn may_go(&self, item: &Item) -> bool {
+    /// Whether the policy lets a stale group go.
+    fn may_go(&self, group: &Range<usize>) -> bool {
         let policy = self.policy;
-        let details = self.details(item);
-        if policy.built_before_us.is_some_and(|before| item.newest_us >= before) {
+        let is_young = |before: u64| self.items(group).any(|item| item.newest_us >= before);
+        if policy.built_before_us.is_some_and(is_young) {
             return false;
         }
         if let Some(kept) = &policy.keep_compilers {
             // Where the compiler is not known, it may be one of those.
-            let rustc = details.and_then(|details| details.rustc);
+            let rustc = self.details(group).and_then(|details| details.rustc);
             if rustc.is_none_or(|rustc| kept.contains(&rustc)) {
                 return false;
             }
         }
         if let Some(only) = &policy.only_packages {
-            return details.is_some_and(|details| only.contains(&details.package));
+            let package = self.print(group).and_then(|print| self.scan.package(print));
+            return package.is_some_and(|package| only.contains(package));
         }
         true
     }
 
-    /// Puts an item into its entry; the reason of an entry is that of its first.
-    fn take(&mut self, item: &'p Item, why: Option<Why>) {
-        let group = group(item);
-        if let Some(entry) = self.entries.get_mut(&group) {
-            return entry.1.push(item);
-        }
-        let why = why.or_else(|| self.why(item)).unwrap_or(Why::NotWorthSaving);
-        self.entries.insert(group, (why, vec![item]));
-    }
-
     /// Takes whole configurations until the limits are kept: which, and whether that is not enough.
     fn limits(
-        &mut self,
-        gone: &mut Vec<&'p Item>,
-        rest: &[&'p Item],
+        &self,
+        gone: &mut Freed,
+        rest: &[Range<usize>],
         result: &SweepPlan,
+        take: &mut Take<'_>,
     ) -> (Vec<u32>, bool) {
         let policy = self.policy;
         let all = result.live_bytes + result.unknown_bytes + result.stale_bytes;
@@ -407,67 +435,69 @@ impl<'p> Planner<'p> {
             let over = policy.max_bytes.is_some_and(|max| all.saturating_sub(freed) > max);
             over || policy.free_bytes.is_some_and(|bytes| freed < bytes)
         };
+        let needed_by = |group: &Range<usize>| self.scan.needed_by(self.item(group.start));
         let mut order: Vec<(Option<u64>, u64, u32)> = (0..self.live.configurations.len())
             .filter_map(|number| u32::try_from(number).ok())
             .map(|number| {
-                let of = rest.iter().filter(|item| item.needed_by.contains(&number));
-                let built = of.map(|item| item.newest_us).max().unwrap_or(0);
-                (self.live.configurations[number as usize].used_at_us, built, number)
+                let of = rest.iter().filter(|group| needed_by(group).contains(&number));
+                let built = of.flat_map(|group| self.items(group)).map(|item| item.newest_us).max();
+                (self.live.configurations[number as usize].used_at_us, built.unwrap_or(0), number)
             })
             .collect();
         // Without a run in the journal, when it was last built is all that is known.
         order.sort_by_key(|(used, built, number)| (used.unwrap_or(*built), *number));
         let mut evicted: Vec<u32> = Vec::new();
         for (_, _, number) in order {
-            if !needed(freed(&*gone)) {
+            if !needed(gone.bytes) {
                 return (evicted, false);
             }
             evicted.push(number);
-            for item in rest {
-                let last = item.needed_by.contains(&number);
-                if last && item.needed_by.iter().all(|other| evicted.contains(other)) {
-                    self.take(item, Some(Why::LeastRecentlyUsed { configuration: number }));
-                    gone.push(item);
+            for group in rest {
+                let needed_by = needed_by(group);
+                if needed_by.contains(&number) && needed_by.iter().all(|other| evicted.contains(other)) {
+                    take(gone, group, Why::LeastRecentlyUsed { configuration: number });
                 }
             }
         }
-        let is_above = needed(freed(&*gone));
+        let is_above = needed(gone.bytes);
         (evicted, is_above)
     }
 
-    fn finish(self) -> Vec<Entry> {
-        let mut names: HashMap<(u64, u64), u64> = HashMap::new();
-        let scan = self.scan;
-        let mut entries: Vec<Entry> = Vec::new();
-        for ((profile, hash, _), (why, mut items)) in self.entries {
-            // What Cargo remembers goes first: without it, what is left is an orphan and no build.
-            items.sort_by(|a, b| (a.place, &a.path).cmp(&(b.place, &b.path)));
-            let mut bytes = 0;
-            for item in &items {
-                bytes += item.bytes;
-                for link in &item.links {
-                    let count = names.entry(link.id).or_insert(0);
-                    *count += 1;
-                    if *count == link.names {
-                        bytes += link.bytes;
-                    }
-                }
-            }
-            let details = hash.and_then(|hash| scan.details.get(&(Arc::clone(&profile), hash)));
-            let part = |item: &&Item| Part { path: Arc::clone(&item.path), place: item.place, id: item.id };
+    /// The entries, the largest first.
+    fn entries(&self, mut chosen: Vec<Chosen>) -> Vec<Entry> {
+        chosen.sort_by_key(|chosen| chosen.group.start);
+        let mut freed = Freed::default();
+        let mut packages: HashSet<Arc<str>> = HashSet::new();
+        let mut entries = Vec::with_capacity(chosen.len());
+        for Chosen { group, why } in chosen {
+            let first = self.item(group.start);
+            let print = self.print(&group);
+            let profile = &self.scan.folder(first).profile;
+            let package = print.and_then(|print| self.scan.package(print)).map(|name| {
+                packages.get(name).cloned().unwrap_or_else(|| {
+                    let name: Arc<str> = name.into();
+                    packages.insert(Arc::clone(&name));
+                    name
+                })
+            });
+            let why = why.or_else(|| match first.hash {
+                Some(_) => self.reasons.of_unit(profile, print, self.details(&group)),
+                None => Some(self.reasons.of_named(first)),
+            });
+            let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
             entries.push(Entry {
                 why,
-                profile: profile.to_string(),
-                package: details.map(|details| details.package.clone()),
-                targets: details.map(|details| details.targets.clone()).unwrap_or_default(),
-                hash,
-                bytes,
-                rebuild_us: details.and_then(|details| details.rebuild_us),
-                newest_us: items.iter().map(|item| item.newest_us).max().unwrap_or(0),
-                parts: items.iter().map(part).collect(),
+                profile: Arc::clone(profile),
+                package,
+                hash: first.hash,
+                bytes: self.items(&group).map(|item| freed.add(self.scan, item)).sum(),
+                rebuild_us: print.and_then(|print| self.scan.fact(print)?.rebuild_us),
+                newest_us: self.items(&group).map(|item| item.newest_us).max().unwrap_or(0),
+                parts: (number(group.start), number(group.end)),
             });
         }
-        entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.parts[0].path.cmp(&b.parts[0].path)));
+        // Stable: what is as large stays in the order of the items.
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.bytes));
         entries
     }
 }

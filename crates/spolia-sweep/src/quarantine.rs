@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::{self, remove_tree};
 use crate::error::{SweepError, io};
-use crate::plan::Entry;
+use crate::plan::Part;
 use crate::scan::open_below;
 
 /// The folder in a target directory.
@@ -66,12 +66,11 @@ impl Quarantine {
         Ok(Self { name, folder, list: list.into(), whole: 0, next: 0 })
     }
 
-    /// Puts part `number` of `entry` in it.
+    /// Puts a part of a plan in it.
     ///
     /// # Errors
     /// It cannot be moved; then it is where it was.
-    pub fn put(&mut self, root: &OwnedFd, entry: &Entry, number: usize) -> std::io::Result<()> {
-        let Some(part) = entry.parts.get(number) else { return Ok(()) };
+    pub fn put(&mut self, root: &OwnedFd, part: &Part) -> std::io::Result<()> {
         let name = part.path.file_name().ok_or(Errno::INVAL)?;
         let from = open_below(root, part.path.parent().unwrap_or(Path::new("")))?;
         let path = part.path.to_str().ok_or_else(|| std::io::Error::other("its name is not text"))?;

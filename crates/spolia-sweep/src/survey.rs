@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::cargo::{Asked, Asker, Workspace};
@@ -29,6 +29,8 @@ pub struct Request {
     pub threads: usize,
     /// Keep what is live in the scan.
     pub keep_live: bool,
+    /// Read the fingerprint of everything that may go: where every reason or every compiler is asked for.
+    pub details: bool,
     /// All of it is to go, so what is live need not be known.
     pub everything: bool,
 }
@@ -54,7 +56,7 @@ pub struct Surveyed {
     /// Profile folders of which Cargo could not say what is live, and why: they are left alone.
     pub unknown: BTreeMap<String, String>,
     /// What is there; `None` where nothing is known of it, and why.
-    pub scan: Result<Scan, String>,
+    pub scan: Result<Arc<Scan>, String>,
     /// Packages of the lock file, as Cargo numbers them.
     pub packages: BTreeSet<u64>,
     /// What each question cost.
@@ -249,11 +251,12 @@ fn look(
     }
     #[expect(clippy::disallowed_methods, reason = "the walk is told apart from the questions")]
     let began = std::time::Instant::now();
-    let options = scan::Options { threads: request.threads, keep_live: request.keep_live };
+    let options =
+        scan::Options { threads: request.threads, keep_live: request.keep_live, details: request.details };
     let progress = |seen: u64| report(Progress::Scanning(&surveyed.target, seen));
     let scan = scan::scan(&surveyed.target, &surveyed.live, options, &progress)?;
     surveyed.scanned_in = began.elapsed();
-    surveyed.scan = Ok(scan);
+    surveyed.scan = Ok(Arc::new(scan));
     Ok(surveyed)
 }
 

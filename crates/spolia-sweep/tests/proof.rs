@@ -26,6 +26,7 @@ const TESTS: &[(&str, fn())] = &[
     ("declared_commands_are_all_that_counts", declared_commands_are_all_that_counts),
     ("two_directories_and_one_that_is_shared", two_directories_and_one_that_is_shared),
     ("a_dependency_outside", a_dependency_outside),
+    ("a_dependency_that_its_workspace_does_not_list", a_dependency_that_its_workspace_does_not_list),
     ("the_new_layout", the_new_layout),
     ("a_lock_file_that_must_change_stops_it", a_lock_file_that_must_change_stops_it),
     ("a_running_build_is_left_alone", a_running_build_is_left_alone),
@@ -161,7 +162,7 @@ impl Stand {
         let scratch = self.path("scratch");
         fs::create_dir_all(&scratch).unwrap();
         let asker = Asker::new(&env, &program, &scratch, Some(self.path("memo")), &cancel);
-        let request = Request { threads: 2, ..request };
+        let request = Request { threads: 2, details: true, ..request };
         let survey = survey::survey(&request, &asker, &|_| true).unwrap();
         let plans = survey.targets.iter().filter_map(|one| {
             let plan = plan::plan(one.scan.as_ref().ok()?, &one.live, policy, now_us());
@@ -263,7 +264,7 @@ fn an_older_lock_file_goes_and_nothing_live() {
     let lost: Vec<_> = fresh.intersection(&before).filter(|path| !after.contains(*path)).collect();
     assert!(lost.is_empty(), "live files are gone: {lost:?}");
     assert_eq!(stand.compiled("ws", LIVE, &[]), 0);
-    let whys: BTreeSet<&Why> = plans[0].entries.iter().map(|entry| &entry.why).collect();
+    let whys: BTreeSet<&Why> = plans[0].entries.iter().filter_map(|entry| entry.why.as_ref()).collect();
     assert!(whys.iter().any(|why| matches!(why, Why::Superseded { .. })), "{whys:?}");
     assert!(whys.iter().any(|why| matches!(why, Why::FlagsNotDeclared { .. })), "{whys:?}");
     // A second sweep finds nothing.
@@ -320,8 +321,8 @@ fn what_was_built_otherwise_is_detected() {
     // What nobody builds any more is none.
     stand.write("ws/Cargo.toml", "[workspace]\nmembers = [\"app\", \"util\"]\nresolver = \"2\"\n");
     let (plans, _) = stand.sweep("ws", &[]);
-    assert!(plans[0].entries.iter().all(|entry| entry.profile == "small"), "{:?}", plans[0].entries);
-    assert!(plans[0].entries.iter().any(|entry| entry.why == Why::ProfileNotDeclared));
+    assert!(plans[0].entries.iter().all(|entry| &*entry.profile == "small"), "{:?}", plans[0].entries);
+    assert!(plans[0].entries.iter().any(|entry| entry.why == Some(Why::ProfileNotDeclared)));
     assert_eq!(stand.compiled("ws", &["cargo build -p util"], &[]), 0);
 }
 
@@ -393,6 +394,37 @@ fn a_dependency_outside() {
     let (plans, _) = stand.sweep("ws", &[]);
     assert!(plans[0].stale_units > 0, "{:?}", plans[0]);
     assert_eq!(stand.compiled("ws", LIVE, &[]), 0);
+}
+
+fn a_dependency_that_its_workspace_does_not_list() {
+    let stand = Stand::new();
+    let package =
+        |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+    stand.write("out/Cargo.toml", "[workspace]\nmembers = [\"near\"]\nresolver = \"2\"\n");
+    for name in ["near", "far", "further"] {
+        stand.write(&format!("out/{name}/Cargo.toml"), &package(name));
+        stand.write(&format!("out/{name}/src/lib.rs"), "");
+    }
+    let far = format!("{}[dependencies]\nfurther = {{ path = \"../further\" }}\n", package("far"));
+    stand.write("out/far/Cargo.toml", &far);
+    stand.write("ws/app/Cargo.toml", &format!("{APP}far = {{ path = \"../../out/far\" }}\n"));
+    stand.cargo("ws", "cargo update --offline --workspace", &[]);
+    stand.lock("1.0.0");
+    stand.build(LIVE, &[]);
+    stand.lock("1.1.0");
+    stand.build(LIVE, &[]);
+    let (plans, _) = stand.sweep("ws", &[]);
+    assert!(plans[0].stale_units >= 6, "{:?}", plans[0]);
+    assert_eq!(stand.compiled("ws", LIVE, &[]), 0);
+    // What was answered is remembered, until a manifest out there changes.
+    let asked_anew = || {
+        let request = Request { paths: vec![stand.path("ws")], ..Request::default() };
+        let asked = &stand.survey(request).0.targets[0].asked;
+        asked.iter().filter(|(_, asked)| !asked.remembered).count()
+    };
+    assert_eq!(asked_anew(), 0);
+    stand.write("out/further/Cargo.toml", &format!("{}[features]\non = []\n", package("further")));
+    assert!(asked_anew() > 0);
 }
 
 fn the_new_layout() {

@@ -378,56 +378,132 @@ fn outside(stand: &mut Stand<'_>) -> Done {
     stand.judge(Takes::All)
 }
 
-/// Killed in the middle, again and again: what is live stays, and what was put aside comes back.
+/// Ended in the middle, again and again: what is live stays, and what was put aside comes back.
 fn killed(stand: &mut Stand<'_>) -> Done {
-    const DELAYS_MS: &[u64] = &[5, 20, 40, 80, 120, 160, 240];
     let copy = stand.copy(Place::Disk, 0)?;
-    // Cargo's answers are remembered from here on, so that a short time is in the middle of the removal.
-    stand.spolia(&copy.ws, &["sweep", "--dry-run"])?;
-    let was = Tree::of(&copy.ws.join("target"))?;
-    for (number, delay) in DELAYS_MS.iter().enumerate() {
-        let signal = if number % 2 == 0 { "-KILL" } else { "-INT" };
-        let end = end_after(stand.command(&copy.ws, &["sweep", "--quarantine"]), *delay, signal)?;
+    let target = copy.ws.join("target");
+    let was = Tree::of(&target)?;
+    let mut middles = Middles::default();
+    for (number, percent) in [1, 10, 25, 40, 60, 80].into_iter().enumerate() {
+        let signal = if number % 2 == 0 { "KILL" } else { "INT" };
+        let end = end_in_the_middle(stand, &copy.ws, &["sweep", "--quarantine"], signal, percent)?;
+        println!("killed: put aside, {end}");
+        middles.count(&end);
         let lost = stand.lost(&copy.ws, &stand.live())?;
         if !lost.is_empty() {
-            return Err(format!("killed: {signal} after {delay} ms ({end}), and Cargo compiles {lost:?}"));
+            return Err(format!("killed: {end}, and Cargo compiles {lost:?}"));
         }
         // As long as there is something to put back; 2 says that there is nothing.
         while stand.command(&copy.ws, &["sweep", "undo"]).output().is_ok_and(|made| made.status.success()) {}
-        let is = Tree::of(&copy.ws.join("target"))?;
+        let is = Tree::of(&target)?;
         if is != was {
             let differs: Vec<&Path> = was.without(&is).into_iter().chain(is.without(&was)).collect();
-            return Err(format!(
-                "killed: {signal} after {delay} ms ({end}), and `undo` leaves {differs:?} different"
-            ));
+            return Err(format!("killed: {end}, and `undo` leaves {differs:?} different"));
         }
     }
-    for (number, delay) in DELAYS_MS.iter().enumerate() {
-        let signal = if number % 2 == 0 { "-INT" } else { "-KILL" };
-        let end = end_after(stand.command(&copy.ws, &["sweep"]), *delay, signal)?;
-        let is = Tree::of(&copy.ws.join("target"))?;
-        println!(
-            "killed: {signal} after {delay} ms ({end}): {} of {} things are there",
-            is.names().count(),
-            was.names().count()
-        );
+    middles.enough("put aside")?;
+    let mut middles = Middles::default();
+    for (number, percent) in [1, 10, 20, 20, 30, 30].into_iter().enumerate() {
+        let signal = if number % 2 == 0 { "INT" } else { "KILL" };
+        let end = end_in_the_middle(stand, &copy.ws, &["sweep"], signal, percent)?;
+        println!("killed: removed, {end}");
+        middles.count(&end);
         let lost = stand.lost(&copy.ws, &stand.live())?;
         if !lost.is_empty() {
-            return Err(format!("killed: {signal} after {delay} ms ({end}), and Cargo compiles {lost:?}"));
+            return Err(format!("killed: {end}, and Cargo compiles {lost:?}"));
         }
     }
+    middles.enough("removed")?;
     stand.spolia(&copy.ws, &["sweep"])?;
-    stand.swept_rest(&was, &Tree::of(&copy.ws.join("target"))?)
+    stand.swept_rest(&was, &Tree::of(&target)?)
 }
 
-fn end_after(mut command: Command, delay_ms: u64, signal: &str) -> Done<String> {
+/// How a sweep ended that was sent a signal.
+struct Middle {
+    signal: &'static str,
+    status: String,
+    /// Files and folders that were planned to go, and those of them that went.
+    planned: usize,
+    gone: usize,
+}
+
+impl std::fmt::Display for Middle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { signal, status, planned, gone } = self;
+        write!(f, "SIG{signal} when {gone} of {planned} things were gone ({status})")
+    }
+}
+
+/// Counts the signals that hit the middle.
+#[derive(Default)]
+struct Middles {
+    killed: usize,
+    interrupted: usize,
+}
+
+impl Middles {
+    fn count(&mut self, end: &Middle) {
+        if end.gone > 0 && end.gone < end.planned {
+            match end.signal {
+                "KILL" => self.killed += 1,
+                _ => self.interrupted += 1,
+            }
+        }
+    }
+
+    /// A signal that comes too late proves nothing; some of each have to hit.
+    fn enough(&self, what: &str) -> Done {
+        match self.killed.min(self.interrupted) {
+            0 | 1 => Err(format!(
+                "killed: {what}: only {} SIGKILL and {} SIGINT came in the middle",
+                self.killed, self.interrupted
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Starts a sweep and sends it a signal once so many hundredths of what is planned are gone.
+fn end_in_the_middle(
+    stand: &Stand<'_>,
+    ws: &Path,
+    words: &[&str],
+    signal: &'static str,
+    percent: usize,
+) -> Done<Middle> {
+    use std::io::Write;
     use std::process::Stdio;
     let io = |error: std::io::Error| format!("cannot run spolia: {error}");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(io)?;
-    std::thread::sleep(Duration::from_millis(delay_ms));
-    // It may have ended by itself.
-    let _ended = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
-    child.wait().map(|status| status.to_string()).map_err(io)
+    let said = stand.spolia(ws, &["sweep", "--dry-run"])?;
+    let plan = said.iter().find(|line| line["kind"] == "sweep-plan").ok_or("no plan was given")?;
+    let entries = plan["plan"]["entries"].as_array().cloned().unwrap_or_default();
+    let parts = entries.iter().flat_map(|entry| entry["parts"].as_array().cloned().unwrap_or_default());
+    let paths: Vec<PathBuf> =
+        parts.filter_map(|part| Some(ws.join("target").join(part["path"].as_str()?))).collect();
+    let watched = paths.get(paths.len() * percent / 100).ok_or("nothing is planned")?;
+    let mut child =
+        stand.command(ws, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(io)?;
+    // It waits for a line, so that no program has to be started once it is time.
+    let line = format!("read go && kill -s {signal} {}", child.id());
+    let mut sender = Command::new("sh")
+        .args(["-c", &line])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(io)?;
+    let mut has_ended = false;
+    while !has_ended && std::fs::symlink_metadata(watched).is_ok() {
+        has_ended = child.try_wait().map_err(io)?.is_some();
+    }
+    let to = sender.stdin.take();
+    if let Some(mut to) = to.filter(|_| !has_ended) {
+        to.write_all(b"go\n").map_err(io)?;
+    }
+    let status = child.wait().map_err(io)?.to_string();
+    // The sweep may have ended by itself before.
+    let _sent = sender.wait().map_err(io)?;
+    let gone = paths.iter().filter(|path| std::fs::symlink_metadata(path).is_err()).count();
+    Ok(Middle { signal, status, planned: paths.len(), gone })
 }
 
 /// On a full disk nothing can be put aside, which is said; what is stale can be deleted, and makes room.

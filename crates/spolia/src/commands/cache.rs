@@ -12,7 +12,7 @@ use spolia_core::event::{EventKind, StepOutcome};
 use spolia_core::{ActionKey, Digest};
 use spolia_store::gc::{self, GcPlan, GcReport, Listing, Policy, Why};
 use spolia_store::journal::{self, RunFilter};
-use spolia_store::{LocalStore, Space, StoreError, uses, verify};
+use spolia_store::{LocalStore, Space, StoreError, disk, uses, verify};
 
 use super::collect;
 use super::labels::Labels;
@@ -625,7 +625,8 @@ fn size(settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
         }),
     ];
     let beside = [("journal", "journal"), ("digests", "digests")]
-        .map(|(word, folder)| (word, folder_size(&store.base().join(folder))));
+        .map(|(word, folder)| (word, disk::usage(&store.base().join(folder))))
+        .map(|(word, usage)| (word, (usage.files, usage.bytes)));
     let limit = conf(settings, shell)?.max_size_bytes.unwrap_or(collect::MAX_SIZE_BYTES);
     if store.is_writable() {
         spolia_store::size::set(&store, listing.bytes(), now_us()).map_err(|error| unreadable(&error))?;
@@ -659,25 +660,6 @@ fn size(settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     rows.extend(beside.iter().filter(|(_, (files, _))| *files > 0).map(|(word, sum)| line(word, *sum)));
     shell.out(&table(&rows, &[1]));
     Ok(Exit::Success)
-}
-
-/// Files and bytes below a folder, without following links.
-fn folder_size(folder: &Path) -> (usize, u64) {
-    let (mut files, mut bytes) = (0, 0);
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => open.push(entry.path()),
-                Ok(found) => {
-                    files += 1;
-                    bytes += found.len();
-                }
-                Err(_) => {}
-            }
-        }
-    }
-    (files, bytes)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use spolia_cc::targets::{self, Checkout, Managed, TargetError};
 use spolia_core::result::Stream;
 use spolia_engine::compile::Program;
 use spolia_engine::query::{self, Query};
+use spolia_store::disk;
 
 use crate::cli::CcArgs;
 use crate::exit::{Exit, Failure};
@@ -97,22 +98,10 @@ fn workspace(settings: &Settings) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Bytes on the disk; `None` where something could not be looked at.
 fn bytes_below(folder: &Path) -> Option<u64> {
-    let mut total = 0;
-    let mut left = vec![folder.to_owned()];
-    while let Some(folder) = left.pop() {
-        for entry in std::fs::read_dir(folder).ok()? {
-            let entry = entry.ok()?;
-            let found = entry.metadata().ok()?;
-            if found.is_dir() {
-                left.push(entry.path());
-            } else {
-                use std::os::unix::fs::MetadataExt;
-                total += found.blocks() * 512 / found.nlink().max(1);
-            }
-        }
-    }
-    Some(total)
+    let usage = disk::usage(folder);
+    (usage.unread == 0).then_some(usage.bytes)
 }
 
 fn state(managed: &Managed) -> &'static str {

@@ -16,7 +16,7 @@ use spolia_sweep::find::{self, FindOptions};
 use spolia_sweep::manifest::{self, SweepConf};
 use spolia_sweep::quarantine::{self, Quarantine};
 use spolia_sweep::survey::{self, Request, Survey, Surveyed};
-use spolia_sweep::{Policy, SweepError, SweepPlan, plan};
+use spolia_sweep::{Policy, SweepError, SweepPlan, fingerprint, plan};
 
 use super::build::cancel_on_signals;
 use crate::cli::{SweepArgs, SweepCommand, SweepPolicy};
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
             || policy.max_size.is_some()
             || policy.min_free.is_some()
             || policy.auto,
+        details: shell.is_json() || policy.installed || !policy.toolchains.is_empty(),
         everything: policy.all,
     };
     let line = report::Line::new(settings, shell);
@@ -130,7 +131,11 @@ impl Sweep<'_> {
             return stamp(&surveyed.target, now, self.shell).map(|()| Exit::Success);
         }
         let policy = self.policy(surveyed, now)?;
-        let plan = plan::plan(scan, &surveyed.live, &policy, now);
+        let mut plan = plan::plan(scan, &surveyed.live, &policy, now);
+        let root = apply::open_target(&surveyed.target).map_err(|error| failure(&error))?;
+        plan.explain(report::SHOWN, &surveyed.live, &policy, &mut |path| {
+            fingerprint::read_below(&root, path)
+        });
         report::plan(surveyed, &plan, self.shell);
         let mut exit = if scan.unreadable.is_empty() && surveyed.unknown.is_empty() && !plan.above_limit {
             Exit::Success
@@ -183,7 +188,7 @@ impl Sweep<'_> {
         };
         let applied = if self.args.quarantine {
             let mut aside = Quarantine::open(&surveyed.target, now).map_err(|error| failure(&error))?;
-            let mut put = |root: &_, entry: &_, number| aside.put(root, entry, number);
+            let mut put = |root: &_, part: &_| aside.put(root, part);
             let put: &mut PutAside<'_> = &mut put;
             apply::apply(&surveyed.target, plan, &mut guide, Some(put))
         } else {

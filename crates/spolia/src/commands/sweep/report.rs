@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use crate::shell::{Shell, Tone};
 
 /// How many entries of a plan are listed, without `--json`.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 /// Between two changes of the line that is redrawn.
 const PACE_US: u64 = 100_000;
 
@@ -135,7 +135,7 @@ struct PlanLine<'p> {
 /// The plan of one target directory.
 pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
     let target = surveyed.target.display().to_string();
-    let scan = surveyed.scan.as_ref().ok();
+    let scan = surveyed.scan.as_deref().ok();
     let asked_us: u64 = surveyed.asked.iter().map(|(_, one)| micros(one.wall)).sum();
     let remembered = surveyed.asked.iter().filter(|(_, one)| one.remembered).count();
     if shell.is_json() {
@@ -169,7 +169,7 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
         return;
     }
     let mut lines: Vec<Vec<String>> =
-        plan.entries.iter().take(SHOWN).map(|entry| columns(entry, surveyed)).collect();
+        plan.entries.iter().take(SHOWN).map(|entry| columns(entry, plan, surveyed)).collect();
     if plan.entries.len() > SHOWN {
         let rest = &plan.entries[SHOWN..];
         let bytes = rest.iter().map(|entry| entry.bytes).sum();
@@ -218,17 +218,18 @@ fn micros(duration: std::time::Duration) -> u64 {
 }
 
 /// Bytes, what, and why.
-fn columns(entry: &Entry, surveyed: &Surveyed) -> Vec<String> {
-    let path = entry.parts.first().map(|part| part.path.display().to_string()).unwrap_or_default();
+fn columns(entry: &Entry, plan: &SweepPlan, surveyed: &Surveyed) -> Vec<String> {
+    let path = plan.parts(entry).next().map(|part| part.path.display().to_string()).unwrap_or_default();
     let what = match (&entry.package, entry.hash) {
         (Some(package), Some(hash)) => {
-            let targets = entry.targets.join(", ");
+            let targets = plan.targets(entry).join(", ");
             let targets = if targets.is_empty() { String::new() } else { format!(" ({targets})") };
             format!("{}/ {package}-{hash}{targets}", entry.profile)
         }
         _ => path,
     };
-    vec![words::size(entry.bytes), what, because(&entry.why, surveyed)]
+    let why = entry.why.as_ref().map(|why| because(why, surveyed));
+    vec![words::size(entry.bytes), what, why.unwrap_or_default()]
 }
 
 /// A reason in a few words.
