@@ -68,6 +68,8 @@ pub struct Options {
     pub colour: bool,
     /// Whether embedded paths are made independent of the checkout.
     pub remap: bool,
+    /// Whether rustc's incremental data is kept and given back.
+    pub incremental: bool,
     /// Whether a hit is compiled again and compared.
     pub verify: bool,
     /// Compile even where the result is known.

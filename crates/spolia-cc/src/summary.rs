@@ -86,6 +86,22 @@ pub struct Reason {
     pub mostly: Option<String>,
 }
 
+/// How often rustc's incremental data was moved, and how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Incremental {
+    /// How often.
+    pub count: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+impl Incremental {
+    fn take(&mut self, bytes: Option<u64>) {
+        self.count += u64::from(bytes.is_some());
+        self.bytes = self.bytes.saturating_add(bytes.unwrap_or(0));
+    }
+}
+
 /// What a set of calls did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -109,6 +125,10 @@ pub struct Summary {
     pub write_errors: u64,
     /// Waits for an identical compile that were too long.
     pub timeouts: u64,
+    /// How often rustc's incremental data was given back before it ran, and its bytes.
+    pub incremental_given_back: Incremental,
+    /// How often it was kept.
+    pub incremental_kept: Incremental,
     /// Hits that were compiled again and gave the same.
     pub verified: u64,
     /// And that gave something else.
@@ -134,6 +154,8 @@ pub fn summarise(records: &[Record]) -> Summary {
         }
         last = last.max(Some(record.at_us));
         summary.timeouts += u64::from(record.waited_in_vain);
+        summary.incremental_given_back.take(record.incremental_given_back_bytes);
+        summary.incremental_kept.take(record.incremental_kept_bytes);
         match record.verified {
             Some(true) => summary.verified += 1,
             Some(false) => summary.verify_differs += 1,

@@ -60,6 +60,12 @@ pub struct Record {
     pub compile_wall_us: Option<u64>,
     /// Bytes of the outputs that were put back or kept.
     pub bytes: Option<u64>,
+    /// Bytes of rustc's incremental data that were given back before it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incremental_given_back_bytes: Option<u64>,
+    /// Bytes of it that were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incremental_kept_bytes: Option<u64>,
     /// Whether it waited for an identical compile longer than it may.
     #[serde(default, skip_serializing_if = "is_false")]
     pub waited_in_vain: bool,

@@ -193,6 +193,7 @@ impl CompilerSettings {
             home,
             colour: terminal && env.get("NO_COLOR").is_none(),
             remap: !not("SPOLIA_REMAP"),
+            incremental: !not("SPOLIA_INCREMENTAL"),
             verify: sampled(env.some("SPOLIA_VERIFY"), now.subsec_nanos()),
             force: is("SPOLIA_RECACHE"),
             log: path("SPOLIA_LOG"),

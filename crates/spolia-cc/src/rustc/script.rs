@@ -203,6 +203,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Digest) -> Resu
         },
         reads_sources: false,
         script: None,
+        sessions: None,
         folders,
     })
 }

@@ -1,10 +1,10 @@
 //! One rustc call from its arguments to its end: `Call → End`. Knows no build scripts but where they lie.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use spolia_core::event::Tier;
 use spolia_core::key::{HashWriter, KeyWriter, Value};
 use spolia_core::result::{Log, Stream};
@@ -15,7 +15,8 @@ use spolia_store::Entry;
 
 use super::args::{self, Args, CrateType, Refused};
 use super::facts::{Fact, Here, Manifest};
-use super::folders::{self, Folders};
+use super::folders::{self, Folders, Search};
+use super::incremental::{self, GivenBack, Sessions};
 use super::reads::{self, Allowed};
 use super::restore::{self, How};
 use super::{embeds, script};
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) reads_sources: bool,
     /// Whether a build script's launcher takes the place of the program that is made.
     pub(super) script: Option<PathBuf>,
+    /// Where rustc's incremental data is, if it is to be kept.
+    pub(super) sessions: Option<Sessions>,
 }
 
 /// The outputs of a task.
@@ -131,6 +134,8 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
     if options.colour && !args.styled && !args.question {
         launch.push(OsString::from("--color=always"));
     }
+    let sessions = args.incremental.as_ref().filter(|_| options.incremental && !args.question);
+    let sessions = sessions.map(|folder| Sessions::new(call.cwd.join(folder), key, &folders));
     Ok(Task {
         language: if args.question { "rust question" } else { "rust" },
         key,
@@ -141,6 +146,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
         outputs: Outputs::Files(outputs),
         reads_sources: !args.question,
         script,
+        sessions,
         folders,
     })
 }
@@ -231,6 +237,8 @@ fn allowed(
 ) -> Allowed {
     let out_dir = args.out_dir.as_ref().map(|folder| folders::clean(&call.cwd.join(folder)));
     let mut own: Vec<PathBuf> = args.incremental.iter().map(|folder| call.cwd.join(folder)).collect();
+    // rustc goes by the folder's true name.
+    own.extend(own.first().and_then(|folder| folder.canonicalize().ok()));
     own.push(room.store.dir().to_owned());
     let mut listings: Vec<PathBuf> =
         args.searches.iter().map(|(_, folder)| folders::clean(&call.cwd.join(folder))).collect();
@@ -446,7 +454,16 @@ impl Walk<'_> {
             Outputs::Tree(folder) => is_empty(folder),
             Outputs::Files(_) => true,
         };
-        let observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        let given = self.give_back(room, task);
+        let mut observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        if let (Some(given), Some(sessions), Ok(broke)) = (&given, &task.sessions, &observed)
+            && broke_down(broke.ended.end)
+        {
+            // Not over what the user wrote, perhaps over what was given back: without it the compile is as it would be.
+            sessions.forget(room, given);
+            self.record.incremental_given_back_bytes = None;
+            observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        }
         let observed = match observed {
             Ok(observed) => observed,
             Err(error) => {
@@ -469,7 +486,11 @@ impl Walk<'_> {
                     _ if !tree_was_empty => {
                         Err(NotKept::Now("its folder was not empty when it began".to_owned()))
                     }
-                    Ok(seen) => self.keep(room, task, &seen, &ended.log, cost, library),
+                    Ok(seen) => {
+                        let kept = self.keep(room, task, &seen, &ended.log, cost, library);
+                        self.keep_session(room, task, &seen);
+                        kept
+                    }
                     Err(error) => Err(NotKept::Now(format!("it could not be observed: {error}"))),
                 };
                 let outcome = match kept {
@@ -483,9 +504,30 @@ impl Walk<'_> {
             spolia_engine::End::Signalled(signal) => (End::Signal(signal), failed),
             spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed),
         };
+        // The count is refreshed by the next collection if this is lost.
+        let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
         self.note(room, &outcome);
         crate::call::collect_if_big(self.options, room);
         end
+    }
+
+    /// Puts back what rustc kept when it last compiled this unit here, where that is gone.
+    fn give_back(&mut self, room: &Room, task: &Task) -> Option<GivenBack> {
+        // Who compiles to compare, or in spite of what is kept, wants nothing of it.
+        if self.options.force || self.expected.is_some() {
+            return None;
+        }
+        let given = task.sessions.as_ref()?.give_back(room, &task.folders)?;
+        self.record.incremental_given_back_bytes = Some(given.bytes);
+        Some(given)
+    }
+
+    /// Keeps what rustc has kept for the next compile of this unit.
+    fn keep_session(&mut self, room: &Room, task: &Task, seen: &Seen) {
+        let is_dear = self.record.compile_cpu_us.is_some_and(|cpu_us| cpu_us >= incremental::CPU_US_MIN);
+        if is_dear && let Some(sessions) = &task.sessions {
+            self.record.incremental_kept_bytes = sessions.keep(room, &task.folders, seen);
+        }
     }
 
     /// Says where a hit that was compiled again would have given something else.
@@ -513,8 +555,7 @@ impl Walk<'_> {
             allowed.hidden = embeds::hidden_variables(seen);
         }
         let mut facts = reads::facts(self.here(room, task), seen, &allowed)?;
-        let mut marks: BTreeSet<u8> = BTreeSet::new();
-        let mut look = |content: &[u8]| marks.extend(task.folders.embedded_in(content));
+        let mut search = Search::new(&task.folders);
         let mut outputs = Vec::new();
         for (name, path, how) in task.files().map_err(|error| NotKept::Now(error.to_string()))? {
             if how == How::Folder {
@@ -530,12 +571,13 @@ impl Walk<'_> {
             if how == How::Text {
                 let text = std::fs::read(&path).map_err(|_| missing(&path))?;
                 let hidden = task.folders.hide(&text);
-                look(&hidden);
+                search.push(&hidden);
+                search.end();
                 let kept = replay::keep_bytes(room, &name, &hidden, false);
                 outputs.push(kept.map_err(|error| NotKept::Now(chain(&error)))?);
                 continue;
             }
-            match restore::keep(room, &name, &path, how, &mut look).map_err(now)? {
+            match restore::keep(room, &name, &path, how, &mut search).map_err(now)? {
                 Some(kept) => outputs.push(kept),
                 None => return Err(missing(&path)),
             }
@@ -543,9 +585,12 @@ impl Walk<'_> {
         let mut packed = Log::default();
         for (stream, bytes) in Log::chunks(log.as_bytes()) {
             let hidden = task.folders.hide(bytes);
-            look(&hidden);
+            search.push(&hidden);
+            search.end();
             packed.push(stream, &hidden);
         }
+        let mut marks = search.found().to_vec();
+        marks.sort_unstable();
         for mark in marks {
             if let Some(folder) = task.folders.get(mark) {
                 facts.push(Fact::Folder(mark, Raw(folder.as_os_str().as_bytes().to_vec())));
@@ -573,9 +618,17 @@ impl Walk<'_> {
         room.store
             .put_bytes(Entry::result(task.key), &manifest.payload())
             .map_err(|error| NotKept::Now(chain(&error)))?;
-        // The count is refreshed by the next collection if this is lost.
-        let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
         Ok(())
+    }
+}
+
+/// Whether a compiler ended as one does that has a bug or was given broken data, and not over a mistake in a source.
+fn broke_down(end: spolia_engine::End) -> bool {
+    let faults = [Signal::ILL, Signal::ABORT, Signal::BUS, Signal::SEGV].map(Signal::as_raw);
+    match end {
+        spolia_engine::End::Exited(code) => code == 101,
+        spolia_engine::End::Signalled(signal) => faults.contains(&signal),
+        spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => false,
     }
 }
 
