@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Spolia beside kache, mbx and sccache on Rust: CPU seconds of whole builds, daemons included.
 
-    rust.py --spolia target/release/spolia --peers DIR [--rounds 3] [--tools spolia,kache,...] [--tree ripgrep|big]
+    rust.py --spolia target/release/spolia --peers DIR [--rounds 3] [--tools spolia,kache,...] [--tree ripgrep|big] [--release]
 
 DIR is what `peers.sh DIR` has made. Each
 build runs in a control group of its own (cpuacct of version 1, or version 2), which also counts servers that a cache
@@ -31,14 +31,29 @@ reqwest = { version = "0.12", default-features = false, features = ["json"] }
 clap = { version = "4", features = ["derive"] }
 serde_json = "1"
 regex = "1"
-image = { version = "0.25", default-features = false, features = ["png", "jpeg"] }
 tracing-subscriber = { version = "0.3", features = ["env-filter", "json"] }
 chrono = { version = "0.4", features = ["serde"] }
-syn = { version = "2", features = ["full"] }
 rayon = "1"
 nom = "8"
 toml = "0.9"
 handlebars = "6"
+anyhow = "1"
+thiserror = "2"
+uuid = { version = "1", features = ["v4"] }
+itertools = "0.14"
+indexmap = "2"
+rand = "0.9"
+sha2 = "0.10"
+crossbeam = "0.8"
+dashmap = "6"
+globset = "0.4"
+tempfile = "3"
+semver = "1"
+petgraph = "0.8"
+csv = "1"
+humantime = "2"
+textwrap = "0.16"
+tower-http = { version = "0.6", features = ["trace", "fs"] }
 """
 
 
@@ -119,6 +134,7 @@ def fetch(tree, work):
 class Tool:
     def __init__(self, name, options, work):
         self.name, self.work = name, work / name
+        self.profile = ["--release"] if options.release else []
         self.work.mkdir()
         self.group = Group(name)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("RUSTC_", "CARGO_TARGET", "SPOLIA_"))}
@@ -139,7 +155,7 @@ class Tool:
                          "SCCACHE_SERVER_PORT": "4399"}
 
     def build(self, folder, **env):
-        command = self.cargo + ["build", "--offline", "--quiet"]
+        command = self.cargo + ["build", "--offline", "--quiet"] + self.profile
         return self.group.run(command, cwd=folder, env=self.env | env)
 
     def clear(self, folder):
@@ -192,6 +208,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", default="plain,spolia,kache,mbx,sccache")
     parser.add_argument("--tree", default="ripgrep")
+    parser.add_argument("--release", action="store_true", help="the release profile")
     parser.add_argument("--work", default="/tmp/spolia-bench-rust")
     options = parser.parse_args()
     options.sccache = options.sccache or str(Path(options.peers).resolve() / "bin/sccache")
@@ -200,6 +217,10 @@ def main():
     work.mkdir(parents=True)
     tree = TREES[options.tree]
     source = fetch(tree, work)
+    built = subprocess.run(["cargo", "tree", "--offline", "--prefix", "none", "--no-dedupe", "-e", "normal,build"], cwd=source,
+                           check=True, stdout=subprocess.PIPE, text=True).stdout
+    print(f"{options.tree}: {len({' '.join(line.split()[:2]) for line in built.splitlines() if line})} crates; "
+          f"load {os.getloadavg()[0]:.1f}", flush=True)
     tools, state = [], {}
     for name in options.tools.split(","):
         tool = Tool(name, options, work)
@@ -211,7 +232,8 @@ def main():
             if tool.name != "plain":
                 cells, here, there = state[tool.name]
                 warm(tool, cells, here, there, tree, number)
-                print(tool.name, number, {k: round(v[-1], 2) for k, v in cells.items()}, flush=True)
+                print(tool.name, number, {k: round(v[-1], 2) for k, v in cells.items()}, f"load {os.getloadavg()[0]:.1f}",
+                      flush=True)
     columns = ["plain", "cold", "nothing", "warm", "checkout", "target", "middle"]
     print("| CPU-s, median (least–most) | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * len(columns))

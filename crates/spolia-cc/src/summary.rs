@@ -51,12 +51,13 @@ impl Counts {
                 let saved = record.compile_cpu_us.zip(record.own_cpu_us);
                 add(&mut self.saved_cpu_us, saved.map(|(compile, own)| compile.saturating_sub(own)));
                 add(&mut self.saved_wall_us, record.compile_wall_us);
-                self.restored_bytes += record.bytes.unwrap_or(0);
+                self.restored_bytes = self.restored_bytes.saturating_add(record.bytes.unwrap_or(0));
                 return;
             }
             "miss" => {
                 self.misses += 1;
-                self.kept_bytes += record.bytes.filter(|_| record.not_stored.is_none()).unwrap_or(0);
+                let kept = record.bytes.filter(|_| record.not_stored.is_none()).unwrap_or(0);
+                self.kept_bytes = self.kept_bytes.saturating_add(kept);
             }
             "not-cacheable" => self.not_cacheable += 1,
             "pass-through" => self.pass_through += 1,
@@ -85,6 +86,22 @@ pub struct Reason {
     pub mostly: Option<String>,
 }
 
+/// How often rustc's incremental data was moved, and how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Incremental {
+    /// How often.
+    pub count: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+impl Incremental {
+    fn take(&mut self, bytes: Option<u64>) {
+        self.count += u64::from(bytes.is_some());
+        self.bytes = self.bytes.saturating_add(bytes.unwrap_or(0));
+    }
+}
+
 /// What a set of calls did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -108,6 +125,10 @@ pub struct Summary {
     pub write_errors: u64,
     /// Waits for an identical compile that were too long.
     pub timeouts: u64,
+    /// How often rustc's incremental data was given back before it ran, and its bytes.
+    pub incremental_given_back: Incremental,
+    /// How often it was kept.
+    pub incremental_kept: Incremental,
     /// Hits that were compiled again and gave the same.
     pub verified: u64,
     /// And that gave something else.
@@ -133,6 +154,8 @@ pub fn summarise(records: &[Record]) -> Summary {
         }
         last = last.max(Some(record.at_us));
         summary.timeouts += u64::from(record.waited_in_vain);
+        summary.incremental_given_back.take(record.incremental_given_back_bytes);
+        summary.incremental_kept.take(record.incremental_kept_bytes);
         match record.verified {
             Some(true) => summary.verified += 1,
             Some(false) => summary.verify_differs += 1,

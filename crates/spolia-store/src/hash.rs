@@ -53,8 +53,12 @@ pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
     file_seen(file, &mut |_| {})
 }
 
-/// The same, with each piece handed to `look` as it is read.
-pub(crate) fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
+/// BLAKE3 and length of a file's content as [`file`] gives them, with each piece handed to `look` as it is read: a long
+/// file need not be in memory whole.
+///
+/// # Errors
+/// Those of reading.
+pub fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
     thread_local! {
         /// Kept: to get, clear and give back so much memory costs more than to hash a short file.
         static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

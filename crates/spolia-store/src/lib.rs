@@ -22,6 +22,7 @@ pub mod verify;
 
 pub use decorate::{Checked, ReadOnly, Tier};
 pub use digests::{DigestCache, StatKey};
+pub use hash::file_seen as hash_seen;
 pub use journal::{JournalWriter, RunId};
 pub use local::{LocalOptions, LocalStore};
 pub use lock::{Hold, KeyLock, Lock, LockFile, Waiting};

@@ -21,6 +21,8 @@ struct Row {
     name: &'static str,
     /// Whether Spolia must have answered the program's own crate from its cache before the change.
     cached: bool,
+    /// Whether it must do so after the change as well: what changes is nothing that a compile depends on.
+    shared: bool,
     /// Writes the package.
     write: fn(&Bench),
     /// Changes something.
@@ -28,11 +30,11 @@ struct Row {
 }
 
 const fn row(name: &'static str, write: fn(&Bench), change: fn(&mut Bench)) -> Row {
-    Row { name, cached: true, write, change }
+    Row { name, cached: true, shared: false, write, change }
 }
 
 const fn uncached(name: &'static str, write: fn(&Bench), change: fn(&mut Bench)) -> Row {
-    Row { name, cached: false, write, change }
+    Row { name, cached: false, shared: false, write, change }
 }
 
 const ROWS: &[Row] = &[
@@ -212,6 +214,60 @@ const ROWS: &[Row] = &[
         |b| b.var("RUSTC_BOOTSTRAP", "1"),
     ),
     row(
+        "a `cdylib` and its C program: a source changes",
+        |b| b.library_for_c("cdylib"),
+        |b| {
+            b.write("src/part.rs", "pub const V: i32 = 2;");
+        },
+    ),
+    row(
+        "a `staticlib` and its C program: a source changes",
+        |b| b.library_for_c("staticlib"),
+        |b| {
+            b.write("src/part.rs", "pub const V: i32 = 2;");
+        },
+    ),
+    row("a `cdylib` in another checkout", |b| b.library_for_c("cdylib"), |b| b.move_to("other"))
+        .with_hits_after(),
+    row("a `staticlib` in another checkout", |b| b.library_for_c("staticlib"), |b| b.move_to("other"))
+        .with_hits_after(),
+    row("another user's home, a crate from its registry", Bench::crate_from_home, |b| b.move_home())
+        .with_hits_after(),
+    row("another target folder", Bench::module, |b| b.target = "elsewhere".to_owned()).with_hits_after(),
+    row(
+        "incremental, a module changes",
+        |b| {
+            b.var("CARGO_INCREMENTAL", "1");
+            b.module();
+        },
+        |b| b.write("src/part.rs", "pub const V: i32 = 2;"),
+    ),
+    row(
+        "incremental, a crate beneath changes",
+        |b| {
+            b.var("CARGO_INCREMENTAL", "1");
+            b.with_crate_beneath();
+        },
+        |b| b.write("beneath/src/lib.rs", "pub fn v() -> i32 { 2 }"),
+    ),
+    row(
+        "incremental, `env!` changes",
+        |b| {
+            b.var("CARGO_INCREMENTAL", "1");
+            b.var("VALUE", "one");
+            b.write(MAIN, "fn main() { println!(\"{}\", env!(\"VALUE\")); }");
+        },
+        |b| b.var("VALUE", "two"),
+    ),
+    row(
+        "incremental, another checkout: file!()",
+        |b| {
+            b.var("CARGO_INCREMENTAL", "1");
+            b.write(MAIN, "fn main() { println!(\"{} {}\", env!(\"CARGO_MANIFEST_DIR\"), file!()); }");
+        },
+        |b| b.move_to("other"),
+    ),
+    row(
         "a flag changes",
         |b| b.write(MAIN, "fn main() { println!(\"{}\", cfg!(given)); }"),
         |b| b.var("RUSTFLAGS", "--cfg given"),
@@ -235,6 +291,10 @@ const ROWS: &[Row] = &[
 impl Row {
     const fn without_hits(self) -> Self {
         Self { cached: false, ..self }
+    }
+
+    const fn with_hits_after(self) -> Self {
+        Self { shared: true, ..self }
     }
 }
 
@@ -324,6 +384,76 @@ impl Bench {
             &format!("#[proc_macro] pub fn given(_: {stream}) -> {stream} {{ {body} }}"),
         );
         self.write(MAIN, &format!("fn main() {{ println!(\"{{}}{{}}\", {first}, macros::given!()); }}"));
+    }
+
+    /// A library for C, and the program that cargo leaves beside it: what the library says through C.
+    fn library_for_c(&self, kind: &str) {
+        self.module();
+        let manifest = "[package]\nname = \"row\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+        self.write("Cargo.toml", &format!("{manifest}[lib]\nname = \"row\"\ncrate-type = [\"{kind}\"]\n"));
+        let _none = std::fs::remove_file(self.cwd.join(MAIN));
+        self.write("src/lib.rs", "mod part; #[no_mangle] pub extern \"C\" fn given() -> i32 { part::V }");
+        self.write(
+            "main.c",
+            "#include <stdio.h>\nint given(void); int main(void) { printf(\"%d\\n\", given()); return 0; }",
+        );
+    }
+
+    /// The program of a library for C, linked anew.
+    fn link_for_c(&self, target: &Path) {
+        let folder = target.join("debug");
+        let library =
+            ["librow.so", "librow.a"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
+        let Some(library) = library else { return };
+        let words = [library, folder.join("row"), folder].map(|path| path.display().to_string());
+        let search = format!("-Wl,-rpath,{}", words[2]);
+        self.ask("cc", &["main.c", &words[0], &search, "-lpthread", "-ldl", "-lm", "-o", &words[1]]);
+    }
+
+    fn with_crate_beneath(&self) {
+        let package =
+            |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+        self.write("Cargo.toml", &(package("row") + "[dependencies]\nbeneath = { path = \"beneath\" }\n"));
+        self.write("beneath/Cargo.toml", &package("beneath"));
+        self.write("beneath/src/lib.rs", "pub fn v() -> i32 { 1 }");
+        self.write(MAIN, "fn main() { println!(\"{}\", beneath::v()); }");
+    }
+
+    /// A home with a crate in it that cargo takes for one of a registry.
+    fn crate_from_home(&self) {
+        let manifest = "[package]\nname = \"row\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+        self.write("Cargo.toml", &format!("{manifest}[dependencies]\nhomely = \"1\"\n"));
+        self.write(MAIN, "fn main() { println!(\"{}\", homely::v()); }");
+        self.write(
+            "../home/.cargo/vendor/homely/Cargo.toml",
+            "[package]\nname = \"homely\"\nversion = \"1.0.0\"\nedition = \"2021\"\n",
+        );
+        self.write(
+            "../home/.cargo/vendor/homely/src/lib.rs",
+            "pub fn v() -> String { format!(\"{}\", std::panic::Location::caller().line()) }",
+        );
+        self.write("../home/.cargo/vendor/homely/.cargo-checksum.json", "{\"files\":{},\"package\":null}");
+        self.live_in("home");
+    }
+
+    /// Goes by the home of this name from now on; the toolchain stays where it is.
+    fn live_in(&self, name: &str) {
+        let home = self.folder.join(name);
+        let vendor = home.join(".cargo/vendor");
+        let config = format!(
+            "[source.crates-io]\nreplace-with = \"home\"\n[source.home]\ndirectory = \"{}\"\n",
+            vendor.display()
+        );
+        std::fs::write(home.join(".cargo/config.toml"), config).expect("a file of our own");
+        self.var("HOME", &home.to_string_lossy());
+        self.var("CARGO_HOME", &home.join(".cargo").to_string_lossy());
+    }
+
+    fn move_home(&self) {
+        let (from, to) = (self.folder.join("home"), self.folder.join("other-home"));
+        self.ask("cp", &["-r", &from.to_string_lossy(), &to.to_string_lossy()]);
+        std::fs::remove_dir_all(from).expect("a folder of our own");
+        self.live_in("other-home");
     }
 
     fn script(&self, body: &str) {
@@ -440,6 +570,9 @@ impl Bench {
             cargo.env("RUSTC_WRAPPER", wrapper);
         }
         let built = cargo.output().map_err(|error| format!("cargo: {error}"))?;
+        if self.cwd.join("main.c").exists() {
+            self.link_for_c(&target);
+        }
         let program = target.join("debug/row");
         let said = Command::new(&program).output().map(|ran| text(&ran)).unwrap_or_default();
         let content = std::fs::read(&program).unwrap_or_default();
@@ -496,6 +629,7 @@ fn judge(row: &Row, wrapper: &Wrapper) -> Done<(String, bool)> {
     let hits = bench.hits();
     (row.change)(&mut bench);
     let found = bench.build()?;
+    let hits_after = bench.hits() - hits;
     bench.wrapper = None;
     let right = bench.build()?;
     let wrong = if found.built != right.built {
@@ -518,6 +652,9 @@ fn judge(row: &Row, wrapper: &Wrapper) -> Done<(String, bool)> {
         None if row.cached && wrapper.name == "spolia" && hits == 0 => {
             ("right, but never cached".to_owned(), true)
         }
+        None if row.shared && wrapper.name == "spolia" && hits_after == 0 => {
+            ("right, but not from the cache".to_owned(), true)
+        }
         None => ("ok".to_owned(), false),
     })
 }
@@ -530,6 +667,9 @@ const SAMPLE: &[&str] = &[
     "the linker is replaced",
     "another checkout: OUT_DIR in the program",
     "a warning is printed again",
+    "a `cdylib` in another checkout",
+    "another user's home, a crate from its registry",
+    "incremental, a crate beneath changes",
 ];
 
 /// Prints the table; `--tool spolia` only ours, `--row WORD` only rows with it, `--sample` only what CI tries. Fails where

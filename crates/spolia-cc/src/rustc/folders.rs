@@ -117,23 +117,61 @@ impl Folders {
         text.extend_from_slice(rest);
         Some(text)
     }
+}
 
-    /// The marks of the folders whose paths stand anywhere in `content`: each place counts for the longest one.
-    pub fn embedded_in(&self, content: &[u8]) -> Vec<u8> {
-        let mut marks = Vec::new();
-        for (mark, folder) in &self.list {
-            let inner: Vec<&[u8]> = self
-                .list
-                .iter()
-                .filter(|(_, other)| other.len() > folder.len() && other.starts_with(folder))
-                .map(|(_, other)| other.as_slice())
-                .collect();
-            let own = |at: usize| !inner.iter().any(|inner| content[at..].starts_with(inner));
-            if memchr::memmem::find_iter(content, folder).any(own) {
-                marks.push(*mark);
+/// Looks for the folders' paths in contents that come piece by piece: which stand anywhere. Each place counts for the
+/// longest folder.
+pub struct Search<'f> {
+    folders: &'f Folders,
+    /// What may begin a path that goes on in the next piece.
+    rest: Vec<u8>,
+    longest: usize,
+    found: Vec<u8>,
+}
+
+impl<'f> Search<'f> {
+    /// Nothing found yet.
+    pub fn new(folders: &'f Folders) -> Self {
+        let longest = folders.list.first().map_or(0, |(_, folder)| folder.len());
+        Self { folders, rest: Vec::new(), longest, found: Vec::new() }
+    }
+
+    /// The next piece of a content.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.rest.extend_from_slice(piece);
+        let told = self.rest.len().saturating_sub(self.longest);
+        self.look(told);
+        self.rest.drain(..told);
+    }
+
+    /// There are no more pieces of this content.
+    pub fn end(&mut self) {
+        self.look(self.rest.len());
+        self.rest.clear();
+    }
+
+    /// The marks of the folders that were found.
+    pub fn found(&self) -> &[u8] {
+        &self.found
+    }
+
+    /// Looks at the places before `told`.
+    fn look(&mut self, told: usize) {
+        let list = &self.folders.list;
+        for (mark, folder) in list {
+            if self.found.contains(mark) {
+                continue;
+            }
+            let is_inner =
+                |other: &&(u8, Vec<u8>)| other.1.len() > folder.len() && other.1.starts_with(folder);
+            let is_own = |at: usize| {
+                !list.iter().filter(is_inner).any(|(_, inner)| self.rest[at..].starts_with(inner))
+            };
+            let mut places = memchr::memmem::find_iter(&self.rest, folder).take_while(|at| *at < told);
+            if places.any(is_own) {
+                self.found.push(*mark);
             }
         }
-        marks
     }
 }
 
@@ -234,9 +272,27 @@ mod tests {
     #[test]
     fn each_mention_counts_for_the_longest_folder() {
         let here = folders(&[(b'W', "/a/p"), (b'T', "/a/p/target")]);
-        assert_eq!(here.embedded_in(b"x/a/p/target/y"), b"T");
-        assert_eq!(here.embedded_in(b"x/a/py/a/p/targetz"), b"TW");
-        assert_eq!(here.embedded_in(b"nothing"), b"");
+        let check = |content: &[u8], expect: &[u8]| {
+            for length in 1..=content.len() {
+                let mut search = Search::new(&here);
+                content.chunks(length).for_each(|piece| search.push(piece));
+                search.end();
+                let mut found = search.found().to_vec();
+                found.sort_unstable();
+                assert_eq!(found, expect, "in pieces of {length}");
+            }
+        };
+        check(b"x/a/p/target/y", b"T");
+        check(b"x/a/py/a/p/targetz", b"TW");
+        check(b"/a/p", b"W");
+        check(b"/a/p/targe", b"W");
+        check(b"nothing", b"");
+        let mut search = Search::new(&here);
+        for piece in ["/a", "/p"] {
+            search.push(piece.as_bytes());
+            search.end();
+        }
+        assert_eq!(search.found(), b"", "two contents are not one");
     }
 
     #[test]

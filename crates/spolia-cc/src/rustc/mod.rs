@@ -16,6 +16,7 @@ pub mod args;
 mod embeds;
 pub mod facts;
 pub mod folders;
+mod incremental;
 mod reads;
 mod restore;
 pub mod script;

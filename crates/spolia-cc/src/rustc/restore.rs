@@ -2,7 +2,7 @@
 //!
 //! | output | kept as | put back as |
 //! |---|---|---|
-//! | rlib, rmeta | a hard link, then read-only for everybody | reflink, else a hard link: nothing rewrites them in place |
+//! | rlib, rmeta | a hard link, then read-only for everybody | a hard link, else a reflink or copy: nothing rewrites them in place |
 //! | programs and shared libraries | a hard link | reflink, else a copy: tools strip and patch them |
 //! | texts (`.d`) | their bytes, with the folders hidden | written |
 //!
@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use spolia_core::{Digest, DigestFunction};
 use spolia_store::{Entry, StatKey, Store};
 
+use super::folders::Search;
 use crate::Room;
 use crate::replay::{self, ReplayError};
 use crate::sets::KeptOutput;
@@ -38,7 +39,7 @@ fn at(verb: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Rep
     ReplayError::Place { verb, path: path.to_owned(), source: source.into() }
 }
 
-/// Keeps the file at `path`; `look` sees its content. `None` where it is not there.
+/// Keeps the file at `path`; `search` goes through its content. `None` where it is not there.
 ///
 /// # Errors
 /// It cannot be read; the store cannot be written.
@@ -47,29 +48,33 @@ pub(super) fn keep(
     name: &str,
     path: &Path,
     how: How,
-    look: &mut dyn FnMut(&[u8]),
+    search: &mut Search<'_>,
 ) -> Result<Option<KeptOutput>, ReplayError> {
-    let content = match std::fs::read(path) {
-        Ok(content) => content,
+    let read = |error: std::io::Error| at("read", path, error);
+    let file = match File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at("read", path, error)),
+        Err(error) => return Err(read(error)),
     };
-    look(&content);
-    let metadata = std::fs::metadata(path).map_err(|error| at("read", path, error))?;
+    let (digest, size) = spolia_store::hash_seen(&file, &mut |piece| search.push(piece)).map_err(read)?;
+    search.end();
+    let metadata = file.metadata().map_err(read)?;
     let executable = metadata.mode() & 0o100 != 0;
     if how == How::Link {
         // A tool that is not the superuser's cannot write through either name now.
         let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o555);
-        std::fs::set_permissions(path, mode).map_err(|error| at("write", path, error))?;
+        file.set_permissions(mode).map_err(|error| at("write", path, error))?;
     }
-    let digest = Digest::blake3(&content);
-    let size = content.len() as u64;
+    let kept =
+        KeptOutput { name: name.to_owned(), digest: *digest.as_bytes(), size, executable, inline: None };
     if size != metadata.len() || !room.store.adopt(path, digest)? {
-        return Ok(Some(replay::keep_bytes(room, name, &content, executable)?));
+        let imported = room.store.import(&file)?;
+        let digest = *imported.digest.as_bytes();
+        return Ok(Some(KeptOutput { digest, size: imported.size, ..kept }));
     }
     // Nobody knows of the outputs before this process ends, or of a program before its link does.
     vouch(room, path, &digest);
-    Ok(Some(KeptOutput { name: name.to_owned(), digest: *digest.as_bytes(), size, executable, inline: None }))
+    Ok(Some(kept))
 }
 
 fn vouch(room: &Room, path: &Path, digest: &Digest) {
@@ -108,7 +113,15 @@ pub(super) fn put(room: &Room, kept: &KeptOutput, path: &Path, how: How) -> Resu
 }
 
 /// Whether the plain file of a blob is there and holds what its name says.
-fn is_sound(room: &Room, blob: &Path, digest: &Digest, kept: &KeptOutput) -> Result<bool, ReplayError> {
+///
+/// # Errors
+/// It does not; it is no more.
+pub(super) fn is_sound(
+    room: &Room,
+    blob: &Path,
+    digest: &Digest,
+    kept: &KeptOutput,
+) -> Result<bool, ReplayError> {
     let Ok(stat) = rustix::fs::lstat(blob) else { return Ok(false) };
     let key = StatKey::of(&stat);
     if room.memo.lookup(&key).as_ref() == Some(digest) {

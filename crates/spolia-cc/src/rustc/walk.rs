@@ -1,10 +1,10 @@
 //! One rustc call from its arguments to its end: `Call → End`. Knows no build scripts but where they lie.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use spolia_core::event::Tier;
 use spolia_core::key::{HashWriter, KeyWriter, Value};
 use spolia_core::result::{Log, Stream};
@@ -15,7 +15,8 @@ use spolia_store::Entry;
 
 use super::args::{self, Args, CrateType, Refused};
 use super::facts::{Fact, Here, Manifest};
-use super::folders::{self, Folders};
+use super::folders::{self, Folders, Search};
+use super::incremental::{self, GivenBack, Sessions};
 use super::reads::{self, Allowed};
 use super::restore::{self, How};
 use super::{embeds, script};
@@ -24,7 +25,7 @@ use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, ReplayError};
 use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
-use crate::{Call, Room, Site, claim};
+use crate::{Call, Room, Site, Story, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 1;
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) reads_sources: bool,
     /// Whether a build script's launcher takes the place of the program that is made.
     pub(super) script: Option<PathBuf>,
+    /// Where rustc's incremental data is, if it is to be kept.
+    pub(super) sessions: Option<Sessions>,
 }
 
 /// The outputs of a task.
@@ -58,7 +61,8 @@ pub(super) enum Outputs {
 
 /// Carries out one rustc call. What it prints, now or when it ran, goes to `print`.
 pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u8])) -> End {
-    let mut walk = Walk { call, options, print, record: Record::default(), expected: None };
+    let story = Story::of(call, options);
+    let mut walk = Walk { call, options, print, record: Record::default(), story, expected: None };
     walk.record.compiler = name_of(&call.name);
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
@@ -130,6 +134,8 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
     if options.colour && !args.styled && !args.question {
         launch.push(OsString::from("--color=always"));
     }
+    let sessions = args.incremental.as_ref().filter(|_| options.incremental && !args.question);
+    let sessions = sessions.map(|folder| Sessions::new(call.cwd.join(folder), key, &folders));
     Ok(Task {
         language: if args.question { "rust question" } else { "rust" },
         key,
@@ -140,6 +146,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
         outputs: Outputs::Files(outputs),
         reads_sources: !args.question,
         script,
+        sessions,
         folders,
     })
 }
@@ -230,6 +237,8 @@ fn allowed(
 ) -> Allowed {
     let out_dir = args.out_dir.as_ref().map(|folder| folders::clean(&call.cwd.join(folder)));
     let mut own: Vec<PathBuf> = args.incremental.iter().map(|folder| call.cwd.join(folder)).collect();
+    // rustc goes by the folder's true name.
+    own.extend(own.first().and_then(|folder| folder.canonicalize().ok()));
     own.push(room.store.dir().to_owned());
     let mut listings: Vec<PathBuf> =
         args.searches.iter().map(|(_, folder)| folders::clean(&call.cwd.join(folder))).collect();
@@ -312,6 +321,7 @@ pub(super) struct Walk<'w> {
     pub(super) options: &'w Options,
     pub(super) print: &'w mut dyn FnMut(Stream, &[u8]),
     pub(super) record: Record,
+    pub(super) story: Story,
     /// What a hit would have put back, where it is compiled again and compared.
     pub(super) expected: Option<Kept>,
 }
@@ -321,7 +331,8 @@ impl Walk<'_> {
         let dir = self.options.store.as_ref();
         let dir = dir.ok_or_else(|| Outcome::Internal("there is no place for the store".to_owned()))?;
         let site = Site { cwd: self.call.cwd.clone(), root: None };
-        Room::open(dir, site).map_err(|error| Outcome::Internal(chain(&error)))
+        let opened = Room::open(dir, site).map_err(|error| Outcome::Internal(chain(&error)))?;
+        Ok(opened.telling(&self.story))
     }
 
     /// The program as if we were not there.
@@ -341,11 +352,13 @@ impl Walk<'_> {
         self.record.at_us = self.options.now_us;
         self.record.own_cpu_us = crate::call::own_cpu_us();
         tally::append(&room.store, &self.record);
+        self.story.end(&self.record);
     }
 
     pub(super) fn cached(&mut self, room: &Room, task: &Task) -> End {
         self.record.language = Some(task.language.to_owned());
         self.record.key = Some(task.key.0.to_hex());
+        self.story.tell("key", || task.key.to_string());
         let mut miss = match self.hit(room, task) {
             Ok(end) => return end,
             Err(miss) => miss,
@@ -376,7 +389,10 @@ impl Walk<'_> {
         if self.options.force {
             return Err(Miss::Forced);
         }
-        let manifest = room.kept(task.key, Manifest::parse).ok_or(Miss::NeverSeen)?;
+        let manifest = room.kept(task.key, Manifest::parse).ok_or_else(|| {
+            self.story.tell("set", || "nothing is kept at this key".to_owned());
+            Miss::NeverSeen
+        })?;
         let kept = manifest.find(self.here(room, task))?;
         if self.options.verify && room.store.is_writable() {
             self.expected = Some(kept.clone());
@@ -415,6 +431,11 @@ impl Walk<'_> {
                 restore::put(room, output, &path, how)?;
             }
         }
+        for output in &kept.outputs {
+            if let Some((path, _)) = task.place(&output.name) {
+                self.story.put_back(output, &path);
+            }
+        }
         for (stream, bytes) in Log::chunks(&kept.log.0) {
             let text = task.folders.show(bytes).ok_or_else(|| gone("what it printed"))?;
             (self.print)(stream, &text);
@@ -433,7 +454,16 @@ impl Walk<'_> {
             Outputs::Tree(folder) => is_empty(folder),
             Outputs::Files(_) => true,
         };
-        let observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        let given = self.give_back(room, task);
+        let mut observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        if let (Some(given), Some(sessions), Ok(broke)) = (&given, &task.sessions, &observed)
+            && broke_down(broke.ended.end)
+        {
+            // Not over what the user wrote, perhaps over what was given back: without it the compile is as it would be.
+            sessions.forget(room, given);
+            self.record.incremental_given_back_bytes = None;
+            observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        }
         let observed = match observed {
             Ok(observed) => observed,
             Err(error) => {
@@ -456,7 +486,11 @@ impl Walk<'_> {
                     _ if !tree_was_empty => {
                         Err(NotKept::Now("its folder was not empty when it began".to_owned()))
                     }
-                    Ok(seen) => self.keep(room, task, &seen, &ended.log, cost, library),
+                    Ok(seen) => {
+                        let kept = self.keep(room, task, &seen, &ended.log, cost, library);
+                        self.keep_session(room, task, &seen);
+                        kept
+                    }
                     Err(error) => Err(NotKept::Now(format!("it could not be observed: {error}"))),
                 };
                 let outcome = match kept {
@@ -470,9 +504,30 @@ impl Walk<'_> {
             spolia_engine::End::Signalled(signal) => (End::Signal(signal), failed),
             spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed),
         };
+        // The count is refreshed by the next collection if this is lost.
+        let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
         self.note(room, &outcome);
         crate::call::collect_if_big(self.options, room);
         end
+    }
+
+    /// Puts back what rustc kept when it last compiled this unit here, where that is gone.
+    fn give_back(&mut self, room: &Room, task: &Task) -> Option<GivenBack> {
+        // Who compiles to compare, or in spite of what is kept, wants nothing of it.
+        if self.options.force || self.expected.is_some() {
+            return None;
+        }
+        let given = task.sessions.as_ref()?.give_back(room, &task.folders)?;
+        self.record.incremental_given_back_bytes = Some(given.bytes);
+        Some(given)
+    }
+
+    /// Keeps what rustc has kept for the next compile of this unit.
+    fn keep_session(&mut self, room: &Room, task: &Task, seen: &Seen) {
+        let is_dear = self.record.compile_cpu_us.is_some_and(|cpu_us| cpu_us >= incremental::CPU_US_MIN);
+        if is_dear && let Some(sessions) = &task.sessions {
+            self.record.incremental_kept_bytes = sessions.keep(room, &task.folders, seen);
+        }
     }
 
     /// Says where a hit that was compiled again would have given something else.
@@ -500,8 +555,7 @@ impl Walk<'_> {
             allowed.hidden = embeds::hidden_variables(seen);
         }
         let mut facts = reads::facts(self.here(room, task), seen, &allowed)?;
-        let mut marks: BTreeSet<u8> = BTreeSet::new();
-        let mut look = |content: &[u8]| marks.extend(task.folders.embedded_in(content));
+        let mut search = Search::new(&task.folders);
         let mut outputs = Vec::new();
         for (name, path, how) in task.files().map_err(|error| NotKept::Now(error.to_string()))? {
             if how == How::Folder {
@@ -517,12 +571,13 @@ impl Walk<'_> {
             if how == How::Text {
                 let text = std::fs::read(&path).map_err(|_| missing(&path))?;
                 let hidden = task.folders.hide(&text);
-                look(&hidden);
+                search.push(&hidden);
+                search.end();
                 let kept = replay::keep_bytes(room, &name, &hidden, false);
                 outputs.push(kept.map_err(|error| NotKept::Now(chain(&error)))?);
                 continue;
             }
-            match restore::keep(room, &name, &path, how, &mut look).map_err(now)? {
+            match restore::keep(room, &name, &path, how, &mut search).map_err(now)? {
                 Some(kept) => outputs.push(kept),
                 None => return Err(missing(&path)),
             }
@@ -530,9 +585,12 @@ impl Walk<'_> {
         let mut packed = Log::default();
         for (stream, bytes) in Log::chunks(log.as_bytes()) {
             let hidden = task.folders.hide(bytes);
-            look(&hidden);
+            search.push(&hidden);
+            search.end();
             packed.push(stream, &hidden);
         }
+        let mut marks = search.found().to_vec();
+        marks.sort_unstable();
         for mark in marks {
             if let Some(folder) = task.folders.get(mark) {
                 facts.push(Fact::Folder(mark, Raw(folder.as_os_str().as_bytes().to_vec())));
@@ -553,15 +611,24 @@ impl Walk<'_> {
             script::plant_after_compile(room, kept, path).map_err(now)?;
         }
         let kept = Kept { outputs, log: Raw(packed.as_bytes().to_vec()), cost };
+        self.story.kept(&kept);
         // Read again: another call may have added a set since.
         let mut manifest = room.kept(task.key, Manifest::parse).unwrap_or_default();
         manifest.add(facts, kept);
         room.store
             .put_bytes(Entry::result(task.key), &manifest.payload())
             .map_err(|error| NotKept::Now(chain(&error)))?;
-        // The count is refreshed by the next collection if this is lost.
-        let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());
         Ok(())
+    }
+}
+
+/// Whether a compiler ended as one does that has a bug or was given broken data, and not over a mistake in a source.
+fn broke_down(end: spolia_engine::End) -> bool {
+    let faults = [Signal::ILL, Signal::ABORT, Signal::BUS, Signal::SEGV].map(Signal::as_raw);
+    match end {
+        spolia_engine::End::Exited(code) => code == 101,
+        spolia_engine::End::Signalled(signal) => faults.contains(&signal),
+        spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => false,
     }
 }
 

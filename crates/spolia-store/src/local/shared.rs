@@ -4,6 +4,7 @@
 //! `stat` is the one it was hashed with, and hashed again otherwise (by the caller, with [`crate::StatMemo`]).
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
@@ -29,6 +30,7 @@ impl LocalStore {
             Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP) => return Ok(false),
             Err(errno) => return Err(io("link", &temp, errno)),
         }
+        let is_new = rustix::fs::lstat(&target).is_err();
         let mut tried = self.step(Step::Rename, &target).map(|()| rustix::fs::rename(&temp, &target));
         if let Ok(Err(Errno::NOENT | Errno::NOTDIR)) = tried {
             let made = target.parent().map_or(Ok(()), |folder| self.make_folder(folder));
@@ -36,7 +38,11 @@ impl LocalStore {
         }
         // A rename onto another name of the same file does nothing and leaves both.
         let _gone = rustix::fs::unlink(&temp);
-        tried?.map(|()| true).map_err(|errno| io("rename to", &target, errno))
+        tried?.map_err(|errno| io("rename to", &target, errno))?;
+        if is_new && let Ok(stat) = rustix::fs::lstat(&target) {
+            self.added_bytes.fetch_add(u64::try_from(stat.st_size).unwrap_or(0), Ordering::Relaxed);
+        }
+        Ok(true)
     }
 
     /// Where the blob lies as it is, whether or not it is there.
@@ -59,6 +65,7 @@ mod tests {
         let digest = Digest::blake3(b"content");
         for _ in 0..2 {
             assert!(store.adopt(&path, digest).unwrap());
+            assert_eq!(store.added_bytes(), 7, "counted once");
             let mut read = Vec::new();
             assert_eq!(store.get(Entry::blob(digest), &mut read).unwrap(), Some(7));
             assert_eq!(read, b"content");

@@ -91,6 +91,16 @@ fn text(found: &Summary) -> String {
         words::size(found.all.restored_bytes),
         words::size(found.all.kept_bytes)
     ));
+    let (given, kept) = (found.incremental_given_back, found.incremental_kept);
+    if given.count + kept.count > 0 {
+        text.push_str(&format!(
+            "rustc's incremental data: {} times given back ({}), {} times kept ({})\n",
+            given.count,
+            words::size(given.bytes),
+            kept.count,
+            words::size(kept.bytes)
+        ));
+    }
     let faults = [
         ("read errors", found.read_errors),
         ("write errors", found.write_errors),
@@ -134,6 +144,7 @@ pub(crate) fn last_compile(source: &str, settings: &Settings, shell: &Shell) -> 
         return Ok(Exit::Success);
     }
     shell.out(&told(record));
+    shell.status(Tone::Dim, "more", "with SPOLIA_LOG=FILE a call writes down every step it takes");
     Ok(Exit::Success)
 }
 
@@ -152,6 +163,12 @@ fn told(record: &Record) -> String {
     });
     if let Some(why) = &record.not_stored {
         text.push_str(&format!("its result was not kept: {why}\n"));
+    }
+    if let Some(bytes) = record.incremental_given_back_bytes {
+        text.push_str(&format!("rustc was given back its incremental data, {}\n", words::size(bytes)));
+    }
+    if let Some(bytes) = record.incremental_kept_bytes {
+        text.push_str(&format!("rustc's incremental data was kept, {}\n", words::size(bytes)));
     }
     let verb = if record.outcome == "hit" { "saved" } else { "took" };
     text.push_str(&format!(
