@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 """The C and C++ half of the compiler-cache benchmark: Spolia beside ccache and sccache.
 
-    benches/compilers/c.py --peers DIR [--spolia PROGRAM] [--rounds N] [--tree NAME]... [--cold N]
+    benches/compilers/c.py --peers DIR [--spolia PROGRAM] [--rounds N] [--cold N] [--tree NAME]... [--tools NAME,...]
 
-Trees come through package clients: zstd (C, crate zstd-sys), leveldb as C++17 (crate leveldb-sys), and one C file with
-50 and one with 300 headers, generated here. DIR is what `peers.sh DIR` has made. Every round runs
-every tool in turn, in another order. CPU is user + system of make and all it waited for, and of sccache's server
-(from /proc). `cp` is the same tree with a compiler that only copies a ready object: what make, fork and writing cost.
+Trees come through package clients: zstd (C, crate zstd-sys), leveldb as C++17 (crate leveldb-sys), and twenty C files with
+50 and with 300 headers each, generated here. DIR is what `peers.sh DIR` has made. Every round runs every tool in turn, in
+another order. CPU is that of a control group (needs root): make, the compilers, and servers that a cache leaves running. `cp` is the same
+tree with a compiler that only copies a ready object: what make, fork and writing cost. `own` is what Spolia says of itself on
+misses, beside the CPU of the compilers that it started. A store is measured after the cold build, as blocks on disk, as bytes, and in files.
 """
 
-import argparse, os, random, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, random, shutil, statistics, subprocess, sys, tempfile
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+from group import Group
+
 ROOT = Path(__file__).resolve().parents[2]
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def fetch(work):
@@ -23,7 +26,7 @@ def fetch(work):
     (project / "src/lib.rs").write_text("")
     (project / "Cargo.toml").write_text(
         '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n'
-        '[dependencies]\nzstd-sys = "2.0.16"\nleveldb-sys = "=2.0.9"\n[workspace]\n')
+        '[dependencies]\nzstd-sys = "=2.0.16"\nleveldb-sys = "=2.0.9"\n[workspace]\n')
     subprocess.run(["cargo", "vendor", "--quiet", "vendor"], cwd=project, check=True, stdout=subprocess.DEVNULL)
     return project / "vendor"
 
@@ -59,10 +62,9 @@ def trees(work):
     lines = []
     for line in template.splitlines():
         words = line.split()
-        lines.append(f"#define {words[1]} 1" if line.startswith("#define ") and len(words) == 2
-                     and words[1] in ("HAVE_FDATASYNC", "HAVE_O_CLOEXEC") else
-                     (f"#define {words[1]} 0" if line.startswith("#define ") and len(words) == 2
-                      and words[1].startswith("HAVE") else line))
+        if line.startswith("#define ") and len(words) == 2 and not words[1].startswith("STORAGE_"):
+            line += " 1" if words[1] in ("HAVE_FDATASYNC", "HAVE_O_CLOEXEC") else " 0"
+        lines.append(line)
     (leveldb / "include/port/port_config.h").write_text("\n".join(lines) + "\n")
     names = [path for part in ["db", "table", "util"] for path in sorted((leveldb / part).glob("*.cc"))]
     keep = [str(path.relative_to(leveldb)) for path in names
@@ -83,117 +85,136 @@ def trees(work):
     return found
 
 
-def server_cpu():
-    total = 0.0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if "sccache" in (entry / "comm").read_text():
-                words = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
-                total += sum(int(word) for word in words[11:15]) / TICKS
-        except OSError:
-            pass
-    return total
-
-
-def make(tree, wrap, env, jobs):
-    tree.clean()
-    before, own = server_cpu(), os.times()
-    began = time.monotonic()
-    command = ["make", "-s", f"-j{jobs}", "-f", "bench.mk", f"WRAP={wrap}"]
-    ran = subprocess.run(command, cwd=tree.folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wall, after = time.monotonic() - began, os.times()
-    if ran.returncode != 0:
-        sys.exit(f"{tree.name} with `{wrap}` failed:\n{ran.stderr.decode()[-2000:]}")
-    children = after.children_user + after.children_system - own.children_user - own.children_system
-    return children + max(0.0, server_cpu() - before), wall
-
-
 def size(folder):
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = [path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum(stat.st_blocks * 512 for stat in found), sum(stat.st_size for stat in found), len(found)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--spolia", default=str(ROOT / "target/release/spolia"))
-    parser.add_argument("--peers", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cold", type=int, default=1)
-    parser.add_argument("--tree", action="append")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work")
-    args = parser.parse_args()
-    work = Path(args.work or tempfile.mkdtemp(prefix="bench-compilers-"))
-    work.mkdir(exist_ok=True)
-    tools = Path(args.peers).resolve() / "bin"
-    base = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}", LC_ALL="C")
-    for name in ["SPOLIA_CACHE_DIR", "CCACHE_DIR", "SCCACHE_DIR"]:
-        base.pop(name, None)
-    base["SCCACHE_SERVER_PORT"] = "43127"
-    print("| tree | tool | case | CPU s, median (lowest–highest) | CPU ms a call | of plain | store MB |")
-    print("|---|---|---|---|---|---|---|")
-    for tree in trees(work):
-        if args.tree and tree.name not in args.tree:
-            continue
-        calls = len(tree.sources)
-        env = {}
-        stores = {}
-        for tool in ["spolia", "ccache", "sccache"]:
-            stores[tool] = work / f"store-{tool}"
-        env["plain"] = env["cp"] = base
-        env["spolia"] = dict(base, SPOLIA_CACHE_DIR=str(stores["spolia"]))
-        env["ccache"] = dict(base, CCACHE_DIR=str(stores["ccache"]))
-        env["sccache"] = dict(base, SCCACHE_DIR=str(stores["sccache"]))
-        wrap = {"plain": "", "spolia": f"{args.spolia} cc", "ccache": "ccache", "sccache": "sccache"}
-        found = {}
-        for _ in range(args.cold):
-            order = list(wrap)
-            random.shuffle(order)
-            for tool in order:
-                if tool in stores:
-                    if tool == "sccache":
-                        subprocess.run(["sccache", "--stop-server"], env=env[tool], capture_output=True)
-                    shutil.rmtree(stores[tool], ignore_errors=True)
-                    if tool == "sccache":
-                        subprocess.run(["sccache", "--start-server"], env=env[tool], capture_output=True)
-                found.setdefault((tool, "cold"), []).append(make(tree, wrap[tool], env[tool], args.jobs))
+def records(store):
+    for day in sorted((store / "v1/cc/tally").glob("*")):
+        for line in day.read_text().splitlines():
+            yield json.loads(line)
+
+
+class Tool:
+    def __init__(self, name, tree, work, options):
+        self.name, self.tree, self.options = name, tree, options
+        self.store = work / f"store-{name}"
+        self.group = Group(f"{tree.name.replace(' ', '-')}-{name}")
+        self.peers = Path(options.peers).resolve() / "bin"
+        self.env = {name: value for name, value in os.environ.items()
+                    if not name.startswith(("SPOLIA_", "CCACHE_", "SCCACHE_"))}
+        self.env |= {"LC_ALL": "C", "SCCACHE_SERVER_PORT": "43127", "SCCACHE_IDLE_TIMEOUT": "0"}
+        self.env[f"{name.upper()}_CACHE_DIR" if name == "spolia" else f"{name.upper()}_DIR"] = str(self.store)
+        self.wrap = {"spolia": f"{options.spolia} cc", "ccache": f"{self.peers}/ccache",
+                     "sccache": f"{self.peers}/sccache"}.get(name, "")
+        self.runs, self.sizes, self.own = {}, None, None
+
+    def forget(self):
+        self.stop()
+        shutil.rmtree(self.store, ignore_errors=True)
+        if self.name == "sccache":
+            # In the group from the start, so that its CPU counts.
+            subprocess.run([self.wrap, "--start-server"], env=self.env, capture_output=True, preexec_fn=self.group.join)
+
+    def stop(self):
+        if self.name == "sccache":
+            subprocess.run([self.wrap, "--stop-server"], env=self.env, capture_output=True)
+
+    def make(self, case, count=True):
+        self.tree.clean()
+        makefile = self.tree.copier if self.name == "cp" else "bench.mk"
+        command = ["make", "-s", f"-j{self.options.jobs}", "-f", str(makefile), f"WRAP={self.wrap}"]
+        cpu = self.group.run(command, cwd=self.tree.folder, env=self.env)
+        if count:
+            self.runs.setdefault(case, []).append(cpu)
+
+    def tell(self, floor):
+        calls = len(self.tree.sources)
+        for case, cpus in self.runs.items():
+            median = statistics.median(cpus)
+            cells = [self.tree.name, self.name, case, f"{median:.3f} ({min(cpus):.3f}–{max(cpus):.3f})",
+                     f"{median * 1000 / calls:.1f}",
+                     f"{(median - floor) * 1000 / calls:+.1f}" if case == "warm" and self.name != "cp" else ""]
+            cells.append(self.own if self.own and case == "cold" else "")
+            cells.append("{:.2f} / {:.2f} MB, {}".format(self.sizes[0] / 1e6, self.sizes[1] / 1e6, self.sizes[2])
+                         if self.sizes and case == "cold" else "")
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def measure(tree, work, options):
+    tools = [Tool(name, tree, work, options) for name in options.tools.split(",")]
+    caches = [tool for tool in tools if tool.name not in ("plain", "cp")]
+    try:
         # The same tree with a compiler that copies a ready object.
         tree.clean()
-        subprocess.run(["make", "-s", "-f", "bench.mk", "WRAP="], cwd=tree.folder, env=base, check=True)
+        subprocess.run(["make", "-s", f"-j{options.jobs}", "-f", "bench.mk", "WRAP="], cwd=tree.folder, check=True)
         ready = work / f"ready-{tree.name.replace(' ', '-')}"
         shutil.rmtree(ready, ignore_errors=True)
         shutil.copytree(tree.folder / "out", ready)
-        copier = ready / "copy.mk"
-        rules = "".join(f"out/{n}.o: {ready}/{n}.o\n\tcp $< $@\n" for n in range(calls))
-        copier.write_text("all: " + " ".join(f"out/{n}.o" for n in range(calls)) + "\n" + rules)
-        # A second run fills what a first left out (files were too young to be believed).
-        for tool in stores:
-            make(tree, wrap[tool], env[tool], args.jobs)
-        for _ in range(args.rounds):
-            order = ["cp", "spolia", "ccache", "sccache"]
-            random.shuffle(order)
-            for tool in order:
-                if tool == "cp":
-                    tree.clean()
-                    own = os.times()
-                    subprocess.run(["make", "-s", f"-j{args.jobs}", "-f", str(copier)], cwd=tree.folder, check=True)
-                    after = os.times()
-                    cpu = after.children_user + after.children_system - own.children_user - own.children_system
-                    found.setdefault(("cp", "warm"), []).append((cpu, 0.0))
-                else:
-                    found.setdefault((tool, "warm"), []).append(make(tree, wrap[tool], env[tool], args.jobs))
-        plain = statistics.median(cpu for cpu, _ in found[("plain", "cold")])
-        for (tool, case), runs in found.items():
-            cpus = [cpu for cpu, _ in runs]
-            median = statistics.median(cpus)
-            stored = f"{size(stores[tool]) / 1e6:.1f}" if tool in stores and case == "warm" else ""
-            print(f"| {tree.name} | {tool} | {case} | {median:.2f} ({min(cpus):.2f}–{max(cpus):.2f}) "
-                  f"| {median * 1000 / calls:.1f} | {median / plain:.3f} | {stored} |", flush=True)
-        for tool in stores:
-            if tool == "sccache":
-                subprocess.run(["sccache", "--stop-server"], env=env[tool], capture_output=True)
-            shutil.rmtree(stores[tool], ignore_errors=True)
+        tree.copier = ready / "copy.mk"
+        rules = "".join(f"out/{n}.o: {ready}/{n}.o\n\tcp $< $@\n" for n in range(len(tree.sources)))
+        tree.copier.write_text("all: " + " ".join(f"out/{n}.o" for n in range(len(tree.sources))) + "\n" + rules)
+        for _ in range(options.cold):
+            for tool in random.sample(tools, len(tools)):
+                if tool.name == "cp":
+                    continue
+                if tool in caches:
+                    tool.forget()
+                tool.make("cold")
+                if tool in caches:
+                    tool.sizes = size(tool.store)
+        for tool in caches:
+            if tool.name == "spolia":
+                missed = [record for record in records(tool.store) if record["outcome"] == "miss"]
+                own, compile = (sum(record[name] for record in missed) for name in ("own_cpu_us", "compile_cpu_us"))
+                tool.own = f"{own / 1000 / len(missed):.1f} ms a call, {100 * own / compile:.1f}%"
+            # A second run fills what a first left out (files were too young to be believed).
+            tool.make("warm", count=False)
+            tool.make("warm", count=False)
+        for _ in range(options.rounds):
+            for tool in random.sample(tools, len(tools)):
+                if tool.name != "plain":
+                    tool.make("warm")
+        for tool in caches:
+            if tool.name == "spolia":
+                last = [record["outcome"] for record in records(tool.store)][-options.rounds * len(tree.sources):]
+                if set(last) != {"hit"}:
+                    sys.exit(f"{tree.name}: not every warm call was a hit: {set(last)}")
+        floor = next((statistics.median(tool.runs["warm"]) for tool in tools if tool.name == "cp"), 0.0)
+        for tool in tools:
+            tool.tell(floor)
+    finally:
+        for tool in tools:
+            tool.stop()
+            tool.group.end()
+            shutil.rmtree(tool.store, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spolia", default=str(ROOT / "target/release/spolia"))
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold", type=int, default=2)
+    parser.add_argument("--tree", action="append")
+    parser.add_argument("--tools", default="plain,cp,spolia,ccache,sccache")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--work")
+    options = parser.parse_args()
+    options.spolia = str(Path(options.spolia).resolve())
+    work = Path(options.work or tempfile.mkdtemp(prefix="bench-compilers-"))
+    work.mkdir(exist_ok=True)
+    print(f"load {os.getloadavg()[0]:.1f} at the start", flush=True)
+    print("| tree | tool | case | CPU s, median (lowest–highest) | ms a call | more than `cp`, ms a call | own on misses "
+          "| store: on disk / bytes, files |")
+    print("|---|---|---|---|---|---|---|---|")
+    for tree in trees(work):
+        if not options.tree or tree.name in options.tree:
+            measure(tree, work, options)
+    print(f"load {os.getloadavg()[0]:.1f} at the end")
+    if not options.work:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 main()

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use spolia_core::event::Tier;
-use spolia_core::key::{HashWriter, KeyWriter, Value};
+use spolia_core::key::{ExplainWriter, HashWriter, KeyWriter, Value};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{ActionKey, Cost};
 use spolia_engine::compile::Program;
@@ -24,12 +24,12 @@ use spolia_engine::process::Ended;
 use spolia_store::Entry;
 
 use crate::direct::{Manifest, Seen};
-use crate::outcome::{Miss, NotCacheable, Outcome};
+use crate::outcome::{Miss, NotCacheable, Outcome, PassThrough};
 use crate::replay::{self, Place, ReplayError, Share};
 use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
 use crate::trail::Trail;
-use crate::{Env, Room, Site, claim};
+use crate::{Env, Room, Site, Story, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 1;
@@ -74,6 +74,8 @@ pub struct Options {
     pub verify: bool,
     /// Compile even where the result is known.
     pub force: bool,
+    /// The file in which what every call does is written down, step by step.
+    pub log: Option<PathBuf>,
     /// Whether hard links may stand in for copies, also of what tools rewrite.
     pub hard_links: bool,
     /// This program, which a miss starts as `cache gc` when the store has become too big; never, where `None`.
@@ -91,7 +93,7 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Variables to set or take away.
     pub env: Vec<(OsString, Option<OsString>)>,
-    /// Files of ours that go when the call ends.
+    /// Files and folders of ours that go when the call ends.
     pub scratch: Vec<PathBuf>,
     /// Whether and how what it looks at is observed.
     pub watch: Watch,
@@ -126,6 +128,15 @@ pub trait Compiler {
     /// # Errors
     /// The outcome of a call that the cache does not take; the compiler runs as it was called then.
     fn plan(&self, call: &Call<'_>, options: &Options) -> Result<Box<dyn Invocation>, Outcome>;
+}
+
+/// A program that we do not know: it runs as if we were not there, and is counted.
+pub struct Unknown;
+
+impl Compiler for Unknown {
+    fn plan(&self, _: &Call<'_>, _: &Options) -> Result<Box<dyn Invocation>, Outcome> {
+        Err(Outcome::PassThrough(PassThrough::UnknownCompiler))
+    }
 }
 
 /// One call that the cache takes. Methods are called in the order in which they stand here.
@@ -189,7 +200,8 @@ pub fn run(
     options: &Options,
     print: &mut dyn FnMut(Stream, &[u8]),
 ) -> End {
-    let mut walk = Walk { call, options, print, record: Record::default(), key: None, expected: None };
+    let story = Story::of(call, options);
+    let mut walk = Walk { call, options, print, record: Record::default(), story, key: None, expected: None };
     walk.record.compiler =
         Path::new(&call.name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     walk.record.session.clone_from(&options.session);
@@ -215,6 +227,7 @@ struct Walk<'w> {
     options: &'w Options,
     print: &'w mut dyn FnMut(Stream, &[u8]),
     record: Record,
+    story: Story,
     key: Option<ActionKey>,
     /// What a hit would have put back, where it is compiled again and compared.
     expected: Option<Kept>,
@@ -224,7 +237,8 @@ impl Walk<'_> {
     fn room(&self, site: &Site) -> Result<Room, Outcome> {
         let dir = self.options.store.as_ref();
         let dir = dir.ok_or_else(|| Outcome::Internal("there is no place for the store".to_owned()))?;
-        Room::open(dir, site.clone()).map_err(|error| Outcome::Internal(chain(&error)))
+        let opened = Room::open(dir, site.clone()).map_err(|error| Outcome::Internal(chain(&error)))?;
+        Ok(opened.telling(&self.story))
     }
 
     /// The compiler as if we were not there.
@@ -239,12 +253,14 @@ impl Walk<'_> {
     }
 
     fn note(&mut self, room: Option<&Room>, outcome: &Outcome) {
-        let Some(room) = room else { return };
         self.record.tell(outcome);
         self.record.key = self.key.map(|key| key.0.to_hex());
         self.record.at_us = self.options.now_us;
         self.record.own_cpu_us = own_cpu_us();
-        tally::append(&room.store, &self.record);
+        if let Some(room) = room {
+            tally::append(&room.store, &self.record);
+        }
+        self.story.end(&self.record);
     }
 
     fn cached(&mut self, mut invocation: Box<dyn Invocation>) -> End {
@@ -262,12 +278,24 @@ impl Walk<'_> {
             Ok(room) => room,
             Err(outcome) => return self.plain(None, &outcome),
         };
+        self.story.tell("taken", || {
+            let places = invocation.places();
+            let outputs: Vec<_> =
+                places.iter().map(|p| format!("{} `{}`", p.name, p.path.display())).collect();
+            let source = invocation.source().display();
+            format!("as {} of `{source}`, which gives {}", invocation.language(), outputs.join(", "))
+        });
+        self.story.tell("root", || match &room.site.root {
+            Some(root) => format!("{}: paths below it are written `~`", root.display()),
+            None => "none: no path is shared with another checkout".to_owned(),
+        });
         let mut writer = HashWriter::new();
         if let Err(outcome) = write_whole_key(&room, call, invocation.as_mut(), &mut writer) {
             return self.plain(Some(&room), &outcome);
         }
         let key = writer.finish();
         self.key = Some(key);
+        self.tell_key(&room, invocation.as_mut(), key);
         let mut manifest = room.kept(key, Manifest::parse);
         let mut miss = match self.hit(&room, invocation.as_ref(), manifest.as_ref()) {
             Ok(code) => return code,
@@ -301,6 +329,22 @@ impl Walk<'_> {
         end
     }
 
+    /// What the key is made of.
+    fn tell_key(&self, room: &Room, invocation: &mut dyn Invocation, key: ActionKey) {
+        if !self.story.is_told() {
+            return;
+        }
+        let mut writer = ExplainWriter::default();
+        if write_whole_key(room, self.call, invocation, &mut writer).is_ok() {
+            for line in writer.into_explanation().lines {
+                let name = [line.group, line.name].into_iter().filter(|part| !part.is_empty());
+                let name = name.collect::<Vec<_>>().join(" ");
+                self.story.tell("keyed", || format!("{name}: {}", line.value));
+            }
+        }
+        self.story.tell("key", || key.to_string());
+    }
+
     fn hit(
         &mut self,
         room: &Room,
@@ -310,7 +354,11 @@ impl Walk<'_> {
         if self.options.force {
             return Err(Miss::Forced);
         }
-        let kept = manifest.ok_or(Miss::NeverSeen)?.find(room, self.call.env)?;
+        let manifest = manifest.ok_or_else(|| {
+            self.story.tell("set", || "nothing is kept at this key".to_owned());
+            Miss::NeverSeen
+        })?;
+        let kept = manifest.find(room, self.call.env)?;
         if self.options.verify && room.store.is_writable() {
             self.expected = Some(kept.clone());
             return Err(Miss::Forced);
@@ -336,6 +384,7 @@ impl Walk<'_> {
             } else {
                 replay::put(room, output, &place.path, place.share)?;
             }
+            self.story.put_back(output, &place.path);
         }
         let root =
             room.site.root.as_ref().map(|root| root.as_os_str().as_encoded_bytes()).unwrap_or_default();
@@ -350,6 +399,8 @@ impl Walk<'_> {
 
     fn compile(&mut self, room: &Room, invocation: &mut dyn Invocation, key: ActionKey, miss: Miss) -> End {
         let launch = invocation.launch(room, self.call);
+        self.story.tell("miss", || miss.to_string());
+        self.story.tell("runs", || crate::story::words(&launch.args));
         let began_ns = files_clock_ns();
         let print = &mut *self.print;
         let program = Program {
@@ -374,6 +425,11 @@ impl Walk<'_> {
                 return self.plain(Some(room), &outcome);
             }
         };
+        // Before it is asked what the compile left behind.
+        for file in &launch.scratch {
+            remove(file);
+        }
+        self.story.ended(&ran.ended.end, &ran.ended.cost);
         self.record.compile_wall_us = ran.ended.cost.wall_us;
         self.record.compile_cpu_us = cpu_us(&ran.ended.cost);
         let (end, outcome) = match ran.ended.end {
@@ -382,10 +438,6 @@ impl Walk<'_> {
             spolia_engine::End::Signalled(signal) => (End::Signal(signal), failed()),
             spolia_engine::End::TimedOut | spolia_engine::End::Cancelled => (End::Code(1), failed()),
         };
-        for file in &launch.scratch {
-            // Most were never made.
-            let _not_there = std::fs::remove_file(file);
-        }
         self.note(Some(room), &outcome);
         end
     }
@@ -413,7 +465,15 @@ impl Walk<'_> {
         };
         self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
         self.compare(&outputs);
-        let kept = Kept { outputs, log: Raw(pack_log(room, &ran.ended.log)), cost: ran.ended.cost };
+        let Some((log, unsure)) = pack_log(room, &ran.ended.log) else {
+            return not_stored("what it printed holds the mark that stands for a folder".to_owned());
+        };
+        seen.bound |= unsure;
+        let kept = Kept { outputs, log: Raw(log), cost: ran.ended.cost };
+        for fact in &seen.facts {
+            self.story.tell("input", || fact.to_string());
+        }
+        self.story.kept(&kept);
         // Read again: another call may have added a set since.
         let mut manifest = room.kept(key, Manifest::parse).unwrap_or_default();
         manifest.add(seen, kept, room);
@@ -446,6 +506,9 @@ impl Walk<'_> {
             let missing = || format!("the compiler did not write `{}`", place.path.display());
             if place.share == Share::Text {
                 match std::fs::read(&place.path) {
+                    Ok(text) if text.contains(&0) => {
+                        return Err(format!("`{}` holds a zero byte", place.path.display()));
+                    }
                     Ok(text) => {
                         let packed = invocation.pack(room, &place.name, text);
                         let kept = replay::keep_bytes(room, &place.name, &packed, false);
@@ -481,29 +544,43 @@ pub(crate) fn write_whole_key(
     invocation.write_key(room, call, writer)
 }
 
+/// Removes a file or a folder of ours; most were never made.
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() == std::io::ErrorKind::IsADirectory
+    {
+        // What stays is swept by a collection.
+        let _stays = std::fs::remove_dir_all(path);
+    }
+}
+
 fn failed() -> Outcome {
     Outcome::NotCacheable { reason: NotCacheable::Failed, argument: None }
 }
 
 /// Whether an output holds the path of the checkout it was made in: then it is right nowhere else.
 fn embeds_folder(room: &Room, places: &[Place]) -> bool {
-    let cwd = room.site.cwd.as_os_str().as_encoded_bytes();
-    let root = room.site.root.as_ref().map_or(cwd, |root| root.as_os_str().as_encoded_bytes());
+    let Site { cwd, root } = &room.site;
+    let root = root.as_ref().unwrap_or(cwd);
     places.iter().filter(|place| place.share != Share::Text).any(|place| {
         let content = std::fs::read(&place.path).unwrap_or_default();
-        crate::site::find(&content, root).is_some() || crate::site::find(&content, cwd).is_some()
+        crate::site::names(&content, root) || (root != cwd && crate::site::names(&content, cwd))
     })
 }
 
-fn pack_log(room: &Room, log: &Log) -> Vec<u8> {
-    let mut packed = Log::default();
+/// What was printed, as any checkout may read it, and whether it may name this one all the same; `None` where it could
+/// not be read again.
+fn pack_log(room: &Room, log: &Log) -> Option<(Vec<u8>, bool)> {
+    let (mut packed, mut unsure) = (Log::default(), false);
     for (stream, bytes) in Log::chunks(log.as_bytes()) {
-        match room.site.replace_root(bytes, ROOT_MARK) {
-            Some(packed_bytes) => packed.push(stream, &packed_bytes),
-            None => packed.push(stream, bytes),
+        if crate::site::find(bytes, ROOT_MARK).is_some() {
+            return None;
         }
+        let hidden = room.site.hide_root(bytes, ROOT_MARK);
+        packed.push(stream, &hidden.text);
+        unsure |= hidden.unsure;
     }
-    packed.as_bytes().to_vec()
+    Some((packed.as_bytes().to_vec(), unsure))
 }
 
 fn cpu_us(cost: &Cost) -> Option<u64> {

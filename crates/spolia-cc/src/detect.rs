@@ -94,8 +94,8 @@ pub struct Identity {
 }
 
 /// An identity and what it was read from.
-#[derive(Debug, Serialize, Deserialize)]
-struct Memo {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memo {
     identity: Identity,
     parts: Vec<(Raw, Stamp)>,
     absent: Vec<Raw>,
@@ -136,11 +136,31 @@ pub fn identity(room: &Room, env: &Env, question: &Question<'_>) -> Result<Ident
     if let Some(memo) = read_memo(&path)
         && memo.still_holds()
     {
+        tell(room, &memo.identity, "as remembered");
         return Ok(memo.identity);
     }
     let memo = probe(room, env, question)?;
+    tell(room, &memo.identity, "asked just now");
     write_memo(room, &path, &memo);
     Ok(memo.identity)
+}
+
+/// Whether the compiler still is what `identity` says: nothing of it was replaced while it ran.
+pub fn still_is(room: &Room, env: &Env, question: &Question<'_>, identity: &Identity) -> bool {
+    let known = read_memo(&memo_path(room, env, question));
+    if known.is_some_and(|memo| memo.identity.digest == identity.digest && memo.still_holds()) {
+        return true;
+    }
+    // Something that was too young to be believed, or a memo that could not be written.
+    probe(room, env, question).is_ok_and(|memo| memo.identity.digest == identity.digest)
+}
+
+fn tell(room: &Room, identity: &Identity, how: &str) {
+    room.story.tell("identity", || {
+        let Identity { digest, kind, maps_prefixes, parts } = identity;
+        let maps = if *maps_prefixes { "knows" } else { "does not know" };
+        format!("{kind:?} of {} parts, {maps} -ffile-prefix-map, {digest}, {how}", parts.len())
+    });
 }
 
 fn memo_path(room: &Room, env: &Env, question: &Question<'_>) -> PathBuf {
@@ -164,19 +184,28 @@ fn memo_path(room: &Room, env: &Env, question: &Question<'_>) -> PathBuf {
 }
 
 fn read_memo(path: &Path) -> Option<Memo> {
-    let file = std::fs::read(path).ok()?;
-    let (sum, body) = file.split_first_chunk::<32>()?;
-    (Digest::blake3(body).as_bytes() == sum).then(|| postcard::from_bytes(body).ok())?
+    Memo::parse(&std::fs::read(path).ok()?)
 }
 
 fn write_memo(room: &Room, path: &Path, memo: &Memo) {
-    let Ok(body) = postcard::to_allocvec(memo) else { return };
-    let mut file = Digest::blake3(&body).as_bytes().to_vec();
-    file.extend_from_slice(&body);
-    room.write_memo(path, &file);
+    if let Some(file) = memo.file() {
+        room.write_memo(path, &file);
+    }
 }
 
 impl Memo {
+    /// From the file that keeps it; `None` for anything else.
+    pub fn parse(file: &[u8]) -> Option<Self> {
+        let (sum, body) = file.split_first_chunk::<32>()?;
+        (Digest::blake3(body).as_bytes() == sum).then(|| postcard::from_bytes(body).ok())?
+    }
+
+    /// The file that keeps it.
+    pub fn file(&self) -> Option<Vec<u8>> {
+        let body = postcard::to_allocvec(self).ok()?;
+        Some([Digest::blake3(&body).as_bytes(), body.as_slice()].concat())
+    }
+
     fn still_holds(&self) -> bool {
         let path = |raw: &Raw| PathBuf::from(OsString::from_vec(raw.0.clone()));
         let same = |(part, stamp): &(Raw, Stamp)| {

@@ -18,7 +18,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
-use spolia_core::Digest;
+use spolia_core::{Digest, DigestFunction};
 use spolia_store::StatKey;
 
 use crate::outcome::Miss;
@@ -73,7 +73,7 @@ impl Manifest {
             let other = bound.as_ref().filter(|bound| **bound != here)?;
             Some(Miss::OtherFolder(spolia_core::codec::escape(&other.0)))
         };
-        self.newest_that_holds(elsewhere, |fact| fact.fails(room, env))
+        self.newest_that_holds(&room.story, elsewhere, |fact| fact.fails(room, env))
     }
 
     /// Adds what a compile gave as the newest set. One with the same facts is replaced.
@@ -86,6 +86,22 @@ impl Manifest {
 /// What a bound set is bound to: the call's folder, as it is spelled.
 fn bound_of(room: &Room) -> Raw {
     Raw(room.site.cwd.as_os_str().as_bytes().to_vec())
+}
+
+impl std::fmt::Display for Fact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |raw: &Raw| spolia_core::codec::escape(&raw.0);
+        let short =
+            |digest: &[u8; 32]| Digest::new(DigestFunction::Blake3, *digest).to_hex()[..12].to_owned();
+        match self {
+            Self::File(path, digest) => write!(f, "file {} {}", text(path), short(digest)),
+            Self::Absent(path) => write!(f, "not there {}", text(path)),
+            Self::Present(path) => write!(f, "there {}", text(path)),
+            Self::Listing(path, digest) => write!(f, "names in {} {}", text(path), short(digest)),
+            Self::Variable(name, Some(value)) => write!(f, "variable {} `{}`", text(name), text(value)),
+            Self::Variable(name, None) => write!(f, "variable {} not set", text(name)),
+        }
+    }
 }
 
 impl Fact {

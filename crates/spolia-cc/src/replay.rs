@@ -12,8 +12,9 @@ use spolia_store::{Entry, Store, StoreError};
 use crate::Room;
 use crate::sets::{KeptOutput, Raw};
 
-/// Content up to this size lies in the manifest itself, bytes.
-const INLINE_BYTES_MAX: usize = 1024;
+/// Texts up to this size lie in the manifest itself, bytes: a depfile names what the facts name, so that there it packs to
+/// next to nothing, and a file of its own would take a block.
+const INLINE_BYTES_MAX: usize = 32 << 10;
 
 /// How an output gets to its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use spolia_core::{ActionKey, Digest};
 use spolia_store::{Entry, LocalOptions, LocalStore, StatKey, StatMemo, Store, StoreError};
 
-use crate::Site;
+use crate::{Site, Story};
 
 /// What one call works with.
 pub struct Room {
@@ -15,6 +15,8 @@ pub struct Room {
     pub memo: StatMemo,
     /// Where the call happens.
     pub site: Site,
+    /// Who listens to what is done.
+    pub story: Story,
 }
 
 impl Room {
@@ -25,7 +27,12 @@ impl Room {
     pub fn open(dir: &Path, site: Site) -> Result<Self, StoreError> {
         let store = LocalStore::open(dir, LocalOptions::default())?;
         let memo = StatMemo::new(&store);
-        Ok(Self { store, memo, site })
+        Ok(Self { store, memo, site, story: Story::default() })
+    }
+
+    /// The same, and what is done is told in `story`.
+    pub fn telling(self, story: &Story) -> Self {
+        Self { story: story.clone(), ..self }
     }
 
     /// The digest of the file at `path`, which may be relative to the call's folder.

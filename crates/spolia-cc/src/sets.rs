@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use spolia_core::{Cost, Digest, DigestFunction};
 use spolia_store::refs;
 
+use crate::Story;
 use crate::outcome::Miss;
 
 /// The most sets of one manifest.
@@ -126,18 +127,20 @@ where
         refs::seal(&blobs, &body)
     }
 
-    /// What the newest set gave that is not bound `elsewhere` and none of whose facts `fails` now.
+    /// What the newest set gave that is not bound `elsewhere` and none of whose facts `fails` now. Each set that is
+    /// tried is told.
     ///
     /// # Errors
     /// What is wrong with the newest set.
     pub(crate) fn newest_that_holds(
         &self,
+        story: &Story,
         elsewhere: impl Fn(&B) -> Option<Miss>,
         fails: impl Fn(&F) -> Option<Miss>,
     ) -> Result<&Kept, Miss> {
         let mut states = vec![State::Unknown; self.facts.len()];
         let mut first = None;
-        for set in self.sets.iter().rev() {
+        for (number, set) in self.sets.iter().enumerate().rev() {
             let miss = elsewhere(&set.bound).or_else(|| {
                 set.facts.iter().find_map(|number| {
                     let number = *number as usize;
@@ -150,6 +153,17 @@ where
                     states[number] = if miss.is_some() { State::Fails } else { State::Holds };
                     miss
                 })
+            });
+            story.tell("set", || {
+                let all = self.sets.len();
+                let newest = if number + 1 == all { ", the newest" } else { "" };
+                let holds = match &miss {
+                    None => "all are as they were".to_owned(),
+                    // Only here: what fails by itself says what failed.
+                    Some(Miss::NeverSeen) => "one of them is one that a newer set failed by".to_owned(),
+                    Some(miss) => miss.to_string(),
+                };
+                format!("{} of {all}{newest}, {} inputs: {holds}", number + 1, set.facts.len())
             });
             match miss {
                 None => return Ok(&set.kept),

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::de::{DeTable, DeValue};
+
 /// Names that links are made for where a program of that name is in `PATH`.
 pub const NAMES: &[&str] = &["cc", "c++", "gcc", "g++", "clang", "clang++"];
 
@@ -87,39 +89,55 @@ pub fn lines(program: &str) -> Vec<Lines> {
     ]
 }
 
-/// `.cargo/config.toml` with the wrapper in it, or why it is left alone.
+/// `.cargo/config.toml` with the wrapper in it, or why it is left alone. Everything that was there stays, byte for byte.
 ///
 /// # Errors
-/// In a sentence: what is there already says something else.
+/// In a sentence: what is there already says something else, is no TOML, or has no place for a line.
 pub fn cargo_config(old: &str, program: &str) -> Result<String, String> {
-    let line = format!("rustc-wrapper = \"{program}\"");
-    let mut in_build = false;
-    let mut build_at = None;
-    for (at, raw) in old.lines().enumerate() {
-        let text = raw.trim();
-        if text.starts_with('[') {
-            in_build = text == "[build]";
-            if in_build {
-                build_at = Some(at);
-            }
-        } else if in_build && text.split('=').next().is_some_and(|name| name.trim() == "rustc-wrapper") {
-            if text == line {
-                return Ok(old.to_owned());
-            }
-            return Err(format!("it has `{text}` already"));
-        }
+    match wrapper_in(old)? {
+        Some(wrapper) if wrapper == program => return Ok(old.to_owned()),
+        Some(wrapper) => return Err(format!("it has `rustc-wrapper = \"{wrapper}\"` already")),
+        None => {}
     }
-    let mut lines: Vec<&str> = old.lines().collect();
-    match build_at {
-        Some(at) => lines.insert(at + 1, &line),
+    let line = format!("rustc-wrapper = \"{program}\"\n");
+    let mut at = 0;
+    let header = old.split_inclusive('\n').find_map(|raw| {
+        at += raw.len();
+        let text = raw.split('#').next().unwrap_or_default().trim();
+        (text == "[build]").then_some(at)
+    });
+    let new = match header {
+        Some(end) if old[..end].ends_with('\n') => [&old[..end], &line, &old[end..]].concat(),
+        Some(end) => [&old[..end], "\n", &line].concat(),
         None => {
-            if !lines.is_empty() {
-                lines.push("");
-            }
-            lines.extend(["[build]", &line]);
+            let gap = match (old.is_empty(), old.ends_with('\n')) {
+                (true, _) => "",
+                (false, true) => "\n",
+                (false, false) => "\n\n",
+            };
+            [old, gap, "[build]\n", &line].concat()
         }
+    };
+    // `build = { … }`, `build.jobs = 1`, a `[build]` within a string.
+    match wrapper_in(&new) {
+        Ok(Some(wrapper)) if wrapper == program => Ok(new),
+        _ => Err(format!(
+            "its table `build` is written in a way that no line can be added to; it wants `{}`",
+            line.trim_end()
+        )),
     }
-    Ok(lines.join("\n") + "\n")
+}
+
+/// The wrapper that a configuration of cargo's names.
+fn wrapper_in(text: &str) -> Result<Option<String>, String> {
+    let whole = DeTable::parse(text).map_err(|error| format!("it is no TOML: {}", error.message()))?;
+    let Some(DeValue::Table(build)) = whole.get_ref().get("build").map(|value| value.get_ref()) else {
+        return Ok(None);
+    };
+    Ok(build.get("rustc-wrapper").map(|value| match value.get_ref() {
+        DeValue::String(wrapper) => wrapper.to_string(),
+        _ => "something that is no text".to_owned(),
+    }))
 }
 
 #[cfg(test)]
@@ -135,8 +153,23 @@ mod tests {
             with("[net]\noffline = true\n").unwrap(),
             "[net]\noffline = true\n\n[build]\nrustc-wrapper = \"spolia\"\n"
         );
-        let done = "[build]\nrustc-wrapper = \"spolia\"\n";
-        assert_eq!(with(done).unwrap(), done);
-        assert!(with("[build]\nrustc-wrapper = \"sccache\"\n").is_err());
+        assert_eq!(
+            with("[build] # here\r\njobs = 2").unwrap(),
+            "[build] # here\r\nrustc-wrapper = \"spolia\"\njobs = 2"
+        );
+        assert_eq!(with("[build]").unwrap(), "[build]\nrustc-wrapper = \"spolia\"\n");
+        for done in ["[build]\nrustc-wrapper = \"spolia\"\n", "build.rustc-wrapper = 'spolia'"] {
+            assert_eq!(with(done).unwrap(), done);
+        }
+        for refused in [
+            "[build]\nrustc-wrapper = \"sccache\"\n",
+            "build = { rustc-wrapper = 'sccache' }",
+            "build = { jobs = 2 }",
+            "build.jobs = 2",
+            "x = \"\"\"\n[build]\n\"\"\"",
+            "[build",
+        ] {
+            assert!(with(refused).is_err(), "{refused}");
+        }
     }
 }

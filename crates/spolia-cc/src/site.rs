@@ -1,5 +1,5 @@
 //! Where a call happens, and how its paths are written so that another checkout writes the same. Pure but for
-//! the look for a project's root.
+//! the looks for a project's root and for what lies beside it.
 //!
 //! A path below the project's root is written `~` and the rest, any other `=` and as it was spelled. A call in
 //! `/a/project/build` of `/a/project/x.c` and one in `/b/project/build` of `/b/project/x.c` are then one call.
@@ -65,14 +65,91 @@ impl Site {
         self.write(self.cwd.as_os_str().as_bytes())
     }
 
-    /// Every place in `bytes` where the root's path stands, replaced by `to`.
-    pub fn replace_root(&self, bytes: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-        let root = self.root.as_ref()?.as_os_str().as_bytes();
-        replace(bytes, root, to)
+    /// `text` with `mark` wherever the root's path stands.
+    pub fn hide_root(&self, text: &[u8], mark: &[u8]) -> Hidden {
+        match &self.root {
+            Some(root) => hide(text, root.as_os_str().as_bytes(), mark),
+            None => Hidden { text: text.to_vec(), unsure: false },
+        }
     }
 }
 
-/// `bytes` with `from` replaced by `to` wherever a path ends there; `None` where it is not there.
+/// A text without the path of the checkout it was written in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// The text.
+    pub text: Vec<u8>,
+    /// Whether the path stood somewhere in the middle of another word: perhaps it was meant.
+    pub unsure: bool,
+}
+
+/// `text` with `mark` in place of `folder`, where that stands for itself or for the beginning of a path. `/a/p` is not meant
+/// in `/a/pp/x.h`, which lies beside it, and not in `/x/a/p`.
+pub fn hide(text: &[u8], folder: &[u8], mark: &[u8]) -> Hidden {
+    let mut hidden = Vec::with_capacity(text.len());
+    let mut unsure = false;
+    let mut from = 0;
+    if folder.is_empty() {
+        return Hidden { text: text.to_vec(), unsure };
+    }
+    for at in memchr::memmem::find_iter(text, folder) {
+        let end = at + folder.len();
+        if text.get(end).copied().is_some_and(is_of_a_name) {
+            continue;
+        }
+        if !begins_a_path(&text[..at]) {
+            unsure = true;
+            continue;
+        }
+        hidden.extend_from_slice(&text[from..at]);
+        hidden.extend_from_slice(mark);
+        from = end;
+    }
+    hidden.extend_from_slice(&text[from..]);
+    Hidden { text: hidden, unsure }
+}
+
+/// Folders beside `root` whose names begin with its name: `p-deps` beside `p`.
+pub fn named_alike(root: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (root.parent(), root.file_name()) else { return Vec::new() };
+    let beside = std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| {
+        let other = entry.file_name();
+        other != name && other.as_bytes().starts_with(name.as_bytes()) && entry.path().is_dir()
+    });
+    let mut beside: Vec<PathBuf> = beside.map(|entry| entry.path()).collect();
+    // One of them may begin with another's name.
+    beside.sort_unstable();
+    beside
+}
+
+/// Whether `content` names `folder`, or something in it. A folder beside it whose name begins with its name is another.
+pub fn names(content: &[u8], folder: &Path) -> bool {
+    let raw = folder.as_os_str().as_bytes();
+    let mut alike = None;
+    let is_another = |at: usize| {
+        let alike = alike.get_or_insert_with(|| named_alike(folder));
+        alike.iter().any(|other| content[at..].starts_with(other.as_os_str().as_bytes()))
+    };
+    !memchr::memmem::find_iter(content, raw).all(is_another)
+}
+
+/// Whether a name goes on with this byte.
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-+@~".contains(&byte) || byte >= 0x80
+}
+
+/// Whether what follows `before` is the beginning of a path: no letter stands before it but those of a terminal's
+/// escape sequence.
+fn begins_a_path(before: &[u8]) -> bool {
+    let Some((last, rest)) = before.split_last() else { return true };
+    if !is_of_a_name(*last) && *last != b'/' {
+        return true;
+    }
+    let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit() || **byte == b';').count();
+    last.is_ascii_alphabetic() && rest[..rest.len() - digits].ends_with(b"\x1b[")
+}
+
+/// `bytes` with `from` replaced by `to` wherever it stands; `None` where it is not there.
 pub fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     let mut rest = bytes;
     let mut replaced: Option<Vec<u8>> = None;
@@ -156,8 +233,16 @@ mod tests {
 
     #[test]
     fn every_mention_of_the_root_is_replaced() {
-        let site = site("/a/p", Some("/a/p"));
-        assert_eq!(site.replace_root(b"x /a/p/y /a/p", b"~"), Some(b"x ~/y ~".to_vec()));
-        assert_eq!(site.replace_root(b"nothing", b"~"), None);
+        let check = |text: &str, expect: &str, unsure: bool| {
+            let hidden = site("/a/p", Some("/a/p")).hide_root(text.as_bytes(), b"~");
+            assert_eq!((String::from_utf8_lossy(&hidden.text).as_ref(), hidden.unsure), (expect, unsure));
+        };
+        check("x /a/p/y /a/p", "x ~/y ~", false);
+        check("nothing", "nothing", false);
+        check("/a/p: in `/a/p/x.c'", "~: in `~/x.c'", false);
+        check("\x1b[01m\x1b[K/a/p/x.c:1\x1b[m\x1b[K", "\x1b[01m\x1b[K~/x.c:1\x1b[m\x1b[K", false);
+        // Beside it.
+        check("/a/pp/x.h /a/p-deps/x.h /a/p.h", "/a/pp/x.h /a/p-deps/x.h /a/p.h", false);
+        check("/x/a/p/y -I/a/p", "/x/a/p/y -I/a/p", true);
     }
 }

@@ -51,12 +51,13 @@ impl Counts {
                 let saved = record.compile_cpu_us.zip(record.own_cpu_us);
                 add(&mut self.saved_cpu_us, saved.map(|(compile, own)| compile.saturating_sub(own)));
                 add(&mut self.saved_wall_us, record.compile_wall_us);
-                self.restored_bytes += record.bytes.unwrap_or(0);
+                self.restored_bytes = self.restored_bytes.saturating_add(record.bytes.unwrap_or(0));
                 return;
             }
             "miss" => {
                 self.misses += 1;
-                self.kept_bytes += record.bytes.filter(|_| record.not_stored.is_none()).unwrap_or(0);
+                let kept = record.bytes.filter(|_| record.not_stored.is_none()).unwrap_or(0);
+                self.kept_bytes = self.kept_bytes.saturating_add(kept);
             }
             "not-cacheable" => self.not_cacheable += 1,
             "pass-through" => self.pass_through += 1,

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -174,15 +174,22 @@ pub fn read(store: &LocalStore, since_us: u64) -> std::io::Result<Tally> {
 }
 
 fn read_day(path: &Path, since_us: u64, tally: &mut Tally) {
-    let Ok(file) = File::open(path) else { return };
-    for line in BufReader::new(file).split(b'\n') {
-        let Ok(line) = line else { return };
-        match serde_json::from_slice::<Record>(&line) {
-            Ok(record) if record.at_us >= since_us => tally.records.push(record),
-            Ok(_) => {}
-            Err(_) => tally.unreadable += 1,
+    let Ok(text) = std::fs::read(path) else { return };
+    let (records, unreadable) = parse(&text);
+    tally.records.extend(records.into_iter().filter(|record| record.at_us >= since_us));
+    tally.unreadable += unreadable;
+}
+
+/// The records of a day's file, and how many lines are none.
+pub fn parse(text: &[u8]) -> (Vec<Record>, u64) {
+    let (mut records, mut unreadable) = (Vec::new(), 0);
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(record) => records.push(record),
+            Err(_) => unreadable += 1,
         }
     }
+    (records, unreadable)
 }
 
 /// A day, µs.

@@ -463,7 +463,9 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
     let mut swept = 0;
     for (name, path) in names(&store.layout.tmp())? {
         if age(&path).is_some_and(|age| is_abandoned(&name, age)) {
-            swept += u64::from(rustix::fs::unlink(&path).is_ok());
+            // A folder was some call's scratch.
+            let gone = rustix::fs::unlink(&path).is_ok() || std::fs::remove_dir_all(&path).is_ok();
+            swept += u64::from(gone);
         }
     }
     for (name, path) in names(&store.base().join("locks"))? {

@@ -2,7 +2,8 @@
 //! small read finds one record, one small write keeps one. Shared by processes without locks. Knows no paths.
 //!
 //! ```text
-//! v1/memo-1 = bucket{65536}                      a sparse file; what was never written reads as zero
+//! v1/memo-1 = page{6144}                         a sparse file; what was never written reads as zero
+//! page      = bucket{11} zero{224}               4096 bytes
 //! bucket    = record{4}
 //! record    = check8 u64le(dev) u64le(ino) u64le(size) i64le(mtime_ns) i64le(ctime_ns) digest32 u64le(marks)
 //! marks     = what a scan of the content found, in the scanner's own bits; 0 where it was not scanned; the highest
@@ -10,7 +11,8 @@
 //! check     = the first 8 bytes of BLAKE3("spolia memo 1\n" and the rest of the record)
 //! ```
 //!
-//! The bucket follows from `(dev, ino)`. A record that was torn by two writers, cut or flipped fails its
+//! The page follows from `(dev, ino / 16)`, the bucket in it from `ino`: files that were made one after the other lie together, and
+//! a small store takes few blocks of the disk. A record that was torn by two writers, cut or flipped fails its
 //! check and counts as absent, so no lock is needed. A full bucket loses a record: a file is hashed again.
 //!
 //! A digest is kept only for a file that was settled when its hashing began, as in [`crate::digests`], or that the
@@ -28,7 +30,11 @@ use crate::digests::{DigestCache, StatKey, machine_now_ns};
 use crate::hash;
 use crate::local::{LocalStore, content};
 
-const BUCKETS: u64 = 1 << 16;
+const PAGES: u64 = 6144;
+const PAGE_BYTES: u64 = 4096;
+const PAGE_BUCKETS: u64 = 11;
+/// So many files with numbers that follow each other share a page: two such runs always fit.
+const RUN: u64 = 16;
 const WAYS: usize = 4;
 const RECORD_BYTES: usize = 88;
 const BUCKET_BYTES: usize = WAYS * RECORD_BYTES;
@@ -219,8 +225,8 @@ fn open_for_writing(path: &Path) -> Option<File> {
 
 /// Offset of the bucket, bytes.
 fn bucket_of(key: &StatKey) -> u64 {
-    let mixed = (key.ino ^ key.dev.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 48) % BUCKETS * BUCKET_BYTES as u64
+    let mixed = (key.ino / RUN ^ key.dev.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) % PAGES * PAGE_BYTES + key.ino % PAGE_BUCKETS * BUCKET_BYTES as u64
 }
 
 fn read_bucket(file: &File, at: u64) -> Option<[u8; BUCKET_BYTES]> {
@@ -273,6 +279,20 @@ mod tests {
         assert_eq!(memo.lookup(&StatKey { ctime_ns: 2_001, ..key(3) }), None);
         assert_eq!(memo.lookup(&StatKey { size: 6, ..key(3) }), None);
         assert_eq!(memo.lookup(&key(1001)), None);
+    }
+
+    #[test]
+    fn files_that_were_made_together_lie_together() {
+        let temp = tempfile::tempdir().unwrap();
+        let memo = memo(temp.path());
+        for ino in 1600..1600 + 8 * RUN {
+            memo.note(&key(ino), &Digest::blake3(&ino.to_le_bytes()), 0, machine_now_ns());
+        }
+        let pages: std::collections::BTreeSet<u64> =
+            (1600..1600 + 8 * RUN).map(|ino| bucket_of(&key(ino)) / PAGE_BYTES).collect();
+        assert!(pages.len() <= 8, "{} pages", pages.len());
+        let last = (0..100_000).map(|ino| bucket_of(&key(ino)) % PAGE_BYTES).max();
+        assert_eq!(last, Some((PAGE_BUCKETS - 1) * BUCKET_BYTES as u64));
     }
 
     #[test]

@@ -197,7 +197,8 @@ pub(crate) struct RunArgs {
 /// dependency files and everything it printed. Whatever fails in the cache, the compiler runs. Variables:
 /// SPOLIA_CACHE_DIR names the store, SPOLIA_ROOT the project's root, SPOLIA_DISABLE=1 turns the cache off,
 /// SPOLIA_RECACHE=1 compiles even where the result is known, SPOLIA_REMAP=0 leaves embedded paths as they are,
-/// SPOLIA_VERIFY=1 (or a share such as 0.05) compiles hits again and says where they differ.
+/// SPOLIA_VERIFY=1 (or a share such as 0.05) compiles hits again and says where they differ, SPOLIA_LOG=FILE writes down
+/// what every call does, step by step.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct CcArgs {
     /// Make links of the names of the C and C++ compilers in PATH; put the folder first in PATH to use them

@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use spolia_cc::call::Unknown;
 use spolia_cc::detect::{self, Kind};
-use spolia_cc::{Call, Compiler, End, c, rustc};
+use spolia_cc::{Call, Compiler, End, Story, c, rustc};
 
 use crate::settings::CompilerSettings;
 use crate::shell;
@@ -73,7 +74,11 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
             spolia_cc::run(compiler, &call, &settings.options, &mut shell::pass_on)
         }
         Some(Kind::Rustc | Kind::ClippyDriver) => rustc::run(&call, &settings.options, &mut shell::pass_on),
-        None => End::NotStarted(spolia_cc::call::become_the_compiler(&call)),
+        None if settings.disabled => {
+            Story::of(&call, &settings.options).passed_through("SPOLIA_DISABLE is set");
+            End::NotStarted(spolia_cc::call::become_the_compiler(&call))
+        }
+        None => spolia_cc::run(&Unknown, &call, &settings.options, &mut shell::pass_on),
     };
     Some(code(end, &call.program))
 }

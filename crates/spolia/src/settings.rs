@@ -196,6 +196,7 @@ impl CompilerSettings {
             incremental: !not("SPOLIA_INCREMENTAL"),
             verify: sampled(env.some("SPOLIA_VERIFY"), now.subsec_nanos()),
             force: is("SPOLIA_RECACHE"),
+            log: path("SPOLIA_LOG"),
             hard_links: is("SPOLIA_HARD_LINKS"),
             collector: Some(PathBuf::from("/proc/self/exe")),
             session: env.some("SPOLIA_SESSION").unwrap_or_default().to_string_lossy().into_owned(),

@@ -15,6 +15,10 @@ const SETTLE: Duration = Duration::from_millis(120);
 /// A compiler to try.
 pub(crate) struct Compiler {
     pub(crate) name: &'static str,
+    /// How it is called.
+    program: String,
+    /// Words before its own arguments.
+    pub(crate) lead: &'static [&'static str],
     /// Its C++ driver.
     pub(crate) cpp: &'static str,
     /// Its major version.
@@ -22,18 +26,32 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    pub(crate) fn installed() -> Vec<Self> {
-        [("gcc", "g++"), ("clang", "clang++")]
-            .into_iter()
-            .filter(|(name, _)| packages::has(name))
-            .map(|(name, cpp)| {
-                let said = Command::new(name).arg("-dumpversion").output();
+    /// Those that are there, and `own_zig` where there is no other.
+    pub(crate) fn installed(own_zig: Option<PathBuf>) -> Vec<Self> {
+        let mut known: Vec<(&str, PathBuf, &[&str], &str)> = vec![
+            ("gcc", PathBuf::from("gcc"), &[], "g++"),
+            ("clang", PathBuf::from("clang"), &[], "clang++"),
+            ("zig", PathBuf::from("zig"), &["cc"], "zig"),
+        ];
+        known.retain(|(name, ..)| packages::has(name));
+        if let Some(zig) = own_zig
+            && known.iter().all(|(name, ..)| *name != "zig")
+        {
+            known.push(("zig", zig, &["cc"], "zig"));
+        }
+        let compiler =
+            |(name, program, lead, cpp): (&'static str, PathBuf, &'static [&str], &'static str)| {
+                let said = Command::new(&program).args(lead).arg("-dumpversion").output();
                 let text =
                     said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
                 let version = text.split('.').next().and_then(|major| major.trim().parse().ok()).unwrap_or(0);
-                Self { name, cpp, version }
-            })
-            .collect()
+                Self { name, program: program.display().to_string(), lead, cpp, version }
+            };
+        known.into_iter().map(compiler).collect()
+    }
+
+    pub(crate) fn is_zig(&self) -> bool {
+        self.name == "zig"
     }
 
     pub(crate) fn is_gcc(&self) -> bool {
@@ -144,7 +162,7 @@ impl<'b> Bench<'b> {
         let folder = tempfile::Builder::new().prefix("conformance-").tempdir().map_err(|e| e.to_string())?;
         let cwd = folder.path().join("tree");
         std::fs::create_dir(&cwd).map_err(|e| e.to_string())?;
-        let program = compiler.name.to_owned();
+        let program = compiler.program.clone();
         Ok(Self { tool, compiler, folder, cwd, vars: BTreeMap::new(), program })
     }
 
@@ -206,6 +224,7 @@ impl<'b> Bench<'b> {
         } else {
             Command::new(&self.program)
         };
+        command.args(self.compiler.lead);
         command.current_dir(&self.cwd).env_clear().stdin(Stdio::null());
         let home = self.folder.path();
         command

@@ -19,6 +19,37 @@ fn clang(compiler: &Compiler) -> bool {
     !compiler.is_gcc()
 }
 
+/// Rows that are tried with `zig cc` as well: what it reads, and what is in the key. Its other forms are not cached.
+const WITH_ZIG: &[&str] = &[
+    "a header appears earlier on the -I path",
+    "a header appears beside the source",
+    "an include folder that was not there appears",
+    "a file that `__has_include` asks for appears",
+    "a file that `__has_include` asks for goes",
+    "what assembler `.include` names changes",
+    "what `.incbin` names changes",
+    "SOURCE_DATE_EPOCH changes, `__DATE__`",
+    "the clock moves on, `__TIME__`",
+    "a response file changes",
+    "two checkouts, a header differs",
+    "two checkouts, debug information",
+    "two checkouts, `__FILE__` of an absolute path",
+    "two checkouts, warnings name files",
+    "a header is edited, same time and size",
+    "a header is a link that leads elsewhere",
+    "CPATH changes",
+    "the same header as C and as C++",
+    "warnings and colour are given again",
+    "a compile that fails",
+    "a stored object is cut",
+    "a file of `#embed` changes",
+];
+
+/// Whether a row is tried with a compiler.
+pub(crate) fn is_for(row: &Row, compiler: &Compiler) -> bool {
+    if compiler.is_zig() { WITH_ZIG.contains(&row.name) } else { (row.with)(compiler) }
+}
+
 const fn row(
     name: &'static str,
     with: fn(&Compiler) -> bool,
@@ -81,6 +112,22 @@ pub(crate) const ROWS: &[Row] = &[
         b.write("x.c", "int v = V;\n");
         b.program = b.cwd.join("bin").join(name).display().to_string();
         b.after(X, O, |b| b.rewrite_keeping_times(&format!("bin/{name}"), &script(b, 2)))
+    }),
+    uncached("the compiler is replaced while it runs, and put back", all, |b| {
+        // Where it is older than the source, this one puts another in its place and becomes that.
+        let name = b.compiler.name;
+        let script = format!(
+            "#!/bin/sh\nif [ \"$1\" = -c ] && [ bin/{name} -ot x.c ]; then cp bin/two bin/new; mv bin/new bin/{name}; exec bin/{name} \"$@\"; fi\nexec {name} -DV=1 \"$@\"\n"
+        );
+        b.write_program(&format!("bin/{name}"), &script);
+        b.write_program("bin/two", &format!("#!/bin/sh\nexec {name} -DV=2 \"$@\"\n"));
+        b.settle();
+        b.write("x.c", "int v = V;\n");
+        b.program = b.cwd.join("bin").join(name).display().to_string();
+        b.settle();
+        b.call(true, X, O)?;
+        b.write_program(&format!("bin/{name}"), &script);
+        b.compare(X, O)
     }),
     row("the assembler is swapped by -B", gcc, |b| {
         b.write_program("tools/as", "#!/bin/sh\nexec as \"$@\"\n");

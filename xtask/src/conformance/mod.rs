@@ -2,7 +2,7 @@
 //!
 //! Each row is a call that is made often enough to be cached, a change, and the same call again. Right is what the
 //! bare compiler gives after the change: output files, what it printed, its exit code. The same rows are tried on
-//! every cache that is installed. For Spolia a row must also have been a hit before the change, else it would be
+//! every cache that is installed. Zig, whose package is 90 MB, is tried where it is installed; `--compiler zig` installs it. For Spolia a row must also have been a hit before the change, else it would be
 //! right for not caching at all.
 
 mod bench;
@@ -13,6 +13,9 @@ use std::path::PathBuf;
 
 use crate::run::{self, Done};
 use bench::{Bench, Compiler, Tool, Verdict};
+
+/// What is installed where Zig is asked for and there is none.
+const ZIG: &str = "ziglang==0.15.1";
 
 /// One row of the table.
 pub(crate) struct Row {
@@ -40,6 +43,13 @@ pub(crate) fn run(args: &[String]) -> Done {
     }
 }
 
+/// Zig out of its package of PyPI, where that has been installed for an earlier table.
+fn own_zig() -> Option<PathBuf> {
+    let libraries = run::target().ok()?.join("ziglang/lib");
+    let found = std::fs::read_dir(libraries).ok()?.flatten();
+    found.map(|python| python.path().join("site-packages/ziglang/zig")).find(|zig| zig.is_file())
+}
+
 fn for_c(args: &[String]) -> Done {
     let value = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
@@ -59,12 +69,15 @@ fn for_c(args: &[String]) -> Done {
         // Without it its rows are left out, and the table says so by not having them.
         crate::packages::ensure(&["clang"], &["clang"])?;
     }
+    if wanted_compiler.as_deref() == Some("zig") && !crate::packages::has("zig") {
+        crate::packages::python("ziglang", &[ZIG])?;
+    }
     let word = value("--row").unwrap_or_default();
     let tools: Vec<Tool> = Tool::installed(&spolia)
         .into_iter()
         .filter(|tool| wanted_tool.as_ref().is_none_or(|wanted| wanted == tool.name))
         .collect();
-    let compilers: Vec<Compiler> = Compiler::installed()
+    let compilers: Vec<Compiler> = Compiler::installed(own_zig())
         .into_iter()
         .filter(|compiler| wanted_compiler.as_ref().is_none_or(|wanted| *wanted == compiler.name))
         .collect();
@@ -76,7 +89,7 @@ fn for_c(args: &[String]) -> Done {
     println!("| what changes | compiler | {} |", names.join(" | "));
     println!("|---|---|{}", "---|".repeat(tools.len()));
     for row in c::ROWS.iter().filter(|row| row.name.contains(&word)) {
-        for compiler in compilers.iter().filter(|compiler| (row.with)(compiler)) {
+        for compiler in compilers.iter().filter(|compiler| c::is_for(row, compiler)) {
             let mut cells = Vec::new();
             for tool in &tools {
                 let verdict = Bench::new(tool, compiler)?.judge(row)?;

@@ -27,6 +27,8 @@ pub(super) fn find(tree: &mut Tree<'_>) -> Found {
             name: site.step_name("image"),
             run: site.script([format!("docker build --file {file} --iidfile \"${{out}}/image.id\" .")]),
             inputs: site.everything(),
+            // Which daemon, and how to log in.
+            pass_env: vec!["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_BUILDKIT"],
             tools: vec!["docker".to_owned()],
             outputs: vec!["image.id".to_owned()],
             network: true,

@@ -103,6 +103,8 @@ impl<'s> Module<'s> {
             name: self.modules_name(),
             run: self.site.script(["go mod download"]),
             inputs: self.site.inputs(self.sums()),
+            // Where the caller gets modules from; go.sum says whether they are the right ones.
+            pass_env: vec!["GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOSUMDB"],
             env: vec![
                 ("GOMODCACHE", "${out}/mod".to_owned()),
                 ("GOFLAGS", "-modcacherw".to_owned()),

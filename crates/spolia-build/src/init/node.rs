@@ -99,6 +99,8 @@ impl Package<'_> {
             name: self.modules_name(),
             run: self.site.script([install, "cp -R node_modules \"${out}/node_modules\""]),
             inputs: self.site.inputs(self.manifests()),
+            // Where the caller's npm gets packages from.
+            pass_env: vec!["npm_config_registry"],
             env: vec![("npm_config_cache", "${cache}/npm".to_owned())],
             tools: ["npm", "node"].map(str::to_owned).to_vec(),
             outputs: vec!["node_modules".to_owned()],

@@ -69,6 +69,7 @@ impl Project {
                 "python3 -m pip wheel --no-cache-dir --wheel-dir \"${{out}}/wheels\" {}",
                 words.join(" ")
             )],
+            pass_env: INDEX.to_vec(),
             tools: vec!["python3".to_owned()],
             outputs: vec!["wheels".to_owned()],
             network: true,
@@ -96,6 +97,9 @@ impl Project {
     }
 }
 
+/// Where the caller's pip gets packages from.
+const INDEX: [&str; 2] = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"];
+
 /// Scripts without a package: their packages are fetched, and they must at least be Python.
 fn scripts(site: &Site, notes: &mut Vec<String>) -> Vec<StepText> {
     let packages = site.has("requirements.txt").then(|| {
@@ -108,6 +112,7 @@ fn scripts(site: &Site, notes: &mut Vec<String>) -> Vec<StepText> {
                 "python3 -m pip install --no-cache-dir --no-compile --requirement requirements.txt --target \"${out}/site\"",
             ]),
             inputs: site.inputs(["requirements.txt"]),
+            pass_env: INDEX.to_vec(),
             tools: vec!["python3".to_owned()],
             outputs: vec!["site".to_owned()],
             network: true,

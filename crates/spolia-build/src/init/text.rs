@@ -12,6 +12,8 @@ pub(super) struct StepText {
     /// Lines of shell.
     pub(super) run: Vec<String>,
     pub(super) inputs: Vec<String>,
+    /// Variables of the caller.
+    pub(super) pass_env: Vec<&'static str>,
     pub(super) env: Vec<(&'static str, String)>,
     pub(super) tools: Vec<String>,
     pub(super) outputs: Vec<String>,
@@ -38,6 +40,10 @@ impl StepText {
         push(&mut text, format_args!("run = {}", toml_text(&self.run)));
         if !self.inputs.is_empty() {
             push(&mut text, format_args!("inputs = {}", toml_list(&self.inputs)));
+        }
+        if !self.pass_env.is_empty() {
+            let names: Vec<String> = self.pass_env.iter().map(|name| (*name).to_owned()).collect();
+            push(&mut text, format_args!("pass-env = {}", toml_list(&names)));
         }
         if !self.env.is_empty() {
             let pairs: Vec<String> =

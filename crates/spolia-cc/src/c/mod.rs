@@ -3,10 +3,11 @@
 pub mod args;
 pub mod deps;
 mod marks;
-mod preprocess;
+pub mod preprocess;
 mod reader;
+mod zig;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::Room;
 use crate::call::{Call, Compiler, Invocation, Launch, NotKept, Options, Ran, Watch};
 use crate::detect::{self, Identity, Kind, Question};
 use crate::direct::Seen;
-use crate::outcome::{NotCacheable, Outcome};
+use crate::outcome::{NotCacheable, Outcome, PassThrough};
 use crate::replay::{Place, Share};
 use args::{KeyArg, Language, Parsed, Product};
 use reader::Reader;
@@ -69,7 +70,13 @@ impl Compiler for C {
             Kind::Zig => call.args.first().map(|word| word.as_bytes()).unwrap_or_default(),
             _ => call.name.as_bytes(),
         };
-        let parsed = args::parse(call.args.get(first..).unwrap_or_default(), is_cpp_driver(name))?;
+        if self.kind == Kind::Zig && !zig::is_compiler(name) {
+            return Err(Outcome::PassThrough(PassThrough::UnknownCompiler));
+        }
+        let mut parsed = args::parse(call.args.get(first..).unwrap_or_default(), is_cpp_driver(name))?;
+        if self.kind == Kind::Zig {
+            zig::adapt(&mut parsed)?;
+        }
         Ok(Box::new(Compile {
             named: self.kind,
             parsed,
@@ -106,6 +113,25 @@ impl Compile {
         self.colour && !self.parsed.own_colour
     }
 
+    /// Which compiler it is; asked once in a call.
+    fn identify(&mut self, room: &Room, call: &Call<'_>) -> Result<Identity, Outcome> {
+        if let Some(known) = &self.identity {
+            return Ok(known.clone());
+        }
+        let identity = detect::identity(room, call.env, &self.question(call)).map_err(Outcome::Internal)?;
+        self.identity = Some(identity.clone());
+        Ok(identity)
+    }
+
+    fn question<'q>(&'q self, call: &'q Call<'_>) -> Question<'q> {
+        Question {
+            program: &call.program,
+            first: &call.args[..self.first],
+            options: &self.parsed.toolchain,
+            named: Some(self.named),
+        }
+    }
+
     fn maps_root(&self, room: &Room) -> bool {
         let known = self.identity.as_ref().is_some_and(|identity| identity.maps_prefixes);
         let compiles =
@@ -124,14 +150,7 @@ impl Invocation for Compile {
     }
 
     fn write_key(&mut self, room: &Room, call: &Call<'_>, writer: &mut dyn KeyWriter) -> Result<(), Outcome> {
-        let question = Question {
-            program: &call.program,
-            first: &call.args[..self.first],
-            options: &self.parsed.toolchain,
-            named: Some(self.named),
-        };
-        let identity = detect::identity(room, call.env, &question).map_err(Outcome::Internal)?;
-        self.identity = Some(identity.clone());
+        let identity = self.identify(room, call)?;
         let p = &self.parsed;
         let is_device = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
         let output = p.output_path();
@@ -140,7 +159,10 @@ impl Invocation for Compile {
         }
         writer.field("compiler", Value::Digest(identity.digest));
         writer.field("language", Value::Bytes(p.language.name().as_bytes()));
-        let driver = Path::new(&call.name).file_name().unwrap_or_default();
+        let driver = match call.args[..self.first].last() {
+            Some(word) => word.as_os_str(),
+            None => Path::new(&call.name).file_name().unwrap_or_default(),
+        };
         writer.field("driver", Value::Flag(is_cpp_driver(driver.as_bytes())));
         let output_raw = output.as_os_str().as_bytes();
         writer.open("arguments");
@@ -174,6 +196,9 @@ impl Invocation for Compile {
             if let Some(value) = call.env.get(name) {
                 writer.field(name, Value::Bytes(value.as_bytes()));
             }
+        }
+        if self.named == Kind::Zig {
+            zig::write_variables(call.env, p.native, writer);
         }
         writer.close();
         writer.field("source path", Value::Bytes(&room.site.write(p.source.as_os_str().as_bytes())));
@@ -229,12 +254,18 @@ impl Invocation for Compile {
         if self.maps_root(room)
             && let Some(root) = &room.site.root
         {
-            let mut map = OsString::from("-ffile-prefix-map=");
-            map.push(root);
-            map.push("=.");
-            launch.args.push(map);
+            launch.args.push(map(root.as_os_str(), OsStr::new(".")));
+            // The compilers take a path's beginning for it, not whole names; the last that fits counts.
+            launch.args.extend(
+                crate::site::named_alike(root)
+                    .iter()
+                    .map(|beside| map(beside.as_os_str(), beside.as_os_str())),
+            );
         }
         launch.args.extend_from_slice(rest);
+        if self.named == Kind::Zig {
+            zig::with_own_cache(room, &mut launch);
+        }
         launch.watch = if self.preprocessed.is_some() { Watch::No } else { Watch::Files };
         launch
     }
@@ -252,29 +283,30 @@ impl Invocation for Compile {
             }
             None => return Err(never("the compiler was not observed".to_owned())),
         };
-        let identity = self.identity.as_ref().map(|identity| identity.parts.as_slice()).unwrap_or_default();
+        let known = |identity: &&Identity| detect::still_is(room, call.env, &self.question(call), identity);
+        let Some(identity) = self.identity.as_ref().filter(known) else {
+            return Err(NotKept::Now("the compiler was replaced while it ran".to_owned()));
+        };
+        let identity = identity.parts.as_slice();
         let reader = Reader { room, call, ran, source: &self.parsed.source, parts: identity };
         reader.seen(observed, &self.places())
     }
 
     fn pack(&self, room: &Room, _name: &str, text: Vec<u8>) -> Vec<u8> {
-        let output = deps::quote(self.parsed.output_path().as_os_str().as_bytes());
-        let text = match deps::target_end(&text) {
-            Some(end) if text[..end] == *output => [b"\0target", &text[end..]].concat(),
-            _ => text,
-        };
-        room.site.replace_root(&text, b"\0root").unwrap_or(text)
+        deps::pack(&text, self.parsed.output_path().as_os_str().as_bytes(), room.site.root.as_deref())
     }
 
     fn unpack(&self, room: &Room, _name: &str, packed: Vec<u8>) -> Vec<u8> {
-        let output = deps::quote(self.parsed.output_path().as_os_str().as_bytes());
-        let root = room.site.root.as_ref().map(|root| root.as_os_str().as_bytes()).unwrap_or_default();
-        let packed = crate::site::replace(&packed, b"\0root", root).unwrap_or(packed);
-        match packed.strip_prefix(b"\0target") {
-            Some(rest) => [output.as_slice(), rest].concat(),
-            None => packed,
-        }
+        deps::unpack(&packed, self.parsed.output_path().as_os_str().as_bytes(), room.site.root.as_deref())
     }
+}
+
+fn map(from: &OsStr, to: &OsStr) -> OsString {
+    let mut map = OsString::from("-ffile-prefix-map=");
+    map.push(from);
+    map.push("=");
+    map.push(to);
+    map
 }
 
 /// What `-march=native` looks at: the first processor, as the kernel describes it.

@@ -88,7 +88,7 @@ pub(super) fn preprocess(room: &Room, call: &Call<'_>, parsed: &Parsed) -> Resul
             return Err(hidden("a compiled header"));
         }
     }
-    let written = room.site.replace_root(&text, b"\0root").unwrap_or(text);
+    let written = room.site.hide_root(&text, b"\0root").text;
     Ok(Preprocessed { digest: Digest::blake3(&written), files, began_ns })
 }
 
@@ -112,11 +112,12 @@ fn without_outputs(args: &[OsString]) -> Option<Vec<OsString>> {
 }
 
 /// The files that line markers name: `# 12 "path" 1 3`.
-fn files_of(text: &[u8]) -> Vec<PathBuf> {
+pub fn files_of(text: &[u8]) -> Vec<PathBuf> {
     let mut files = BTreeSet::new();
     for line in text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"# ")) {
         let mut parts = line.split(|byte| *byte == b'"');
         if let (Some(_), Some(path)) = (parts.next(), parts.next())
+            && !path.is_empty()
             && !path.starts_with(b"<")
             && !path.ends_with(b"/")
         {
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn line_markers_name_files() {
-        let text = b"# 0 \"x.c\"\n# 0 \"<built-in>\"\n# 1 \"/usr/include/stdio.h\" 1 3 4\n# 1 \"/tmp/a//\"\nint a;\n";
+        let text = b"# 0 \"x.c\"\n# 0 \"<built-in>\"\n# 1 \"/usr/include/stdio.h\" 1 3 4\n# 1 \"/tmp/a//\"\n# 1 \"\" 2\nint a;\n";
         assert_eq!(files_of(text), [PathBuf::from("/usr/include/stdio.h"), PathBuf::from("x.c")]);
     }
 }

@@ -3,7 +3,7 @@
 //! | observed | becomes |
 //! |---|---|
 //! | a file read | its content; none where it was written by the compile itself, or is a part of the compiler |
-//! | a name looked for and not there | that it is not there |
+//! | a name looked for and not there | that it is not there; outside of the project, that the first folder on the way is not |
 //! | a name looked for and there | that it is there |
 //! | a folder listed | its names |
 //! | a program started that is no part of the compiler | its content |
@@ -12,6 +12,7 @@
 //!
 //! What lies below `/proc`, `/sys` and `/dev` is no fact: it differs at each run and is no source.
 
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,12 @@ use std::path::{Path, PathBuf};
 use spolia_engine::observe;
 
 use super::marks;
-use crate::Room;
 use crate::call::{Call, NotKept, Ran};
 use crate::direct::{Fact, Seen, listing};
 use crate::outcome::NotCacheable;
 use crate::replay::Place;
 use crate::sets::Raw;
+use crate::{Room, Site};
 
 /// Folders whose files are of the running system.
 const SYSTEM: &[&str] = &["/proc/", "/sys/", "/dev/"];
@@ -80,11 +81,8 @@ impl Reader<'_> {
                 seen.facts.push(Fact::File(self.write(path), *digest.as_bytes()));
             }
         }
-        for path in &observed.missing {
-            if self.matters(path) && !is_written(path) {
-                seen.facts.push(Fact::Absent(self.write(path)));
-            }
-        }
+        let missing = observed.missing.iter().filter(|path| self.matters(path) && !is_written(path));
+        seen.facts.extend(self.absent(missing).into_iter().map(|path| Fact::Absent(self.write(path))));
         for (path, is_folder) in &observed.looked {
             if !is_folder && self.matters(path) && !is_written(path) {
                 seen.facts.push(Fact::Present(self.write(path)));
@@ -99,6 +97,18 @@ impl Reader<'_> {
         Ok(seen)
     }
 
+    /// What was looked for in vain, each once. Of the system's folders many are asked for names in folders that they do
+    /// not have: one fact for each of these is enough. In the project such a folder is often made by the build.
+    fn absent<'p>(&self, missing: impl Iterator<Item = &'p PathBuf>) -> BTreeSet<&'p Path> {
+        let Site { cwd, root } = &self.room.site;
+        let is_ours =
+            |path: &Path| path.starts_with(cwd) || root.as_ref().is_some_and(|root| path.starts_with(root));
+        let mut there = HashMap::new();
+        missing
+            .map(|path| if is_ours(path) { path.as_path() } else { first_missing(path, &mut there) })
+            .collect()
+    }
+
     fn write(&self, path: &Path) -> Raw {
         Raw(self.room.site.write(path.as_os_str().as_bytes()))
     }
@@ -106,7 +116,9 @@ impl Reader<'_> {
     fn matters(&self, path: &Path) -> bool {
         let raw = path.as_os_str().as_bytes();
         let below = |folders: &[&str]| folders.iter().any(|folder| raw.starts_with(folder.as_bytes()));
-        !below(SYSTEM)
+        // A compile's own scratch is in the store.
+        !path.starts_with(self.room.store.dir())
+            && !below(SYSTEM)
             && !below(BY_EVERY_PROGRAM)
             && self.parts.binary_search_by(|part| part.0.as_slice().cmp(raw)).is_err()
     }
@@ -156,6 +168,44 @@ impl Reader<'_> {
     }
 }
 
+/// The first folder on the way to `path` that is not there, else `path`. `there`: what is known of folders.
+fn first_missing<'p>(path: &'p Path, there: &mut HashMap<&'p Path, bool>) -> &'p Path {
+    let mut first = path;
+    for folder in path.ancestors().skip(1) {
+        if *there.entry(folder).or_insert_with(|| rustix::fs::stat(folder).is_ok()) {
+            break;
+        }
+        first = folder;
+    }
+    first
+}
+
 fn unreadable(path: &Path) -> NotKept {
     NotKept::Now(format!("`{}` cannot be read", OsStr::from_bytes(path.as_os_str().as_bytes()).display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_folder_that_is_not_there_stands_for_all_in_it() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("a")).unwrap();
+        std::fs::write(temp.path().join("file"), "").unwrap();
+        let check = |path: &str, expect: &str| {
+            let path = temp.path().join(path);
+            assert_eq!(
+                first_missing(&path, &mut HashMap::new()),
+                temp.path().join(expect),
+                "{}",
+                path.display()
+            );
+        };
+        check("a/x.h", "a/x.h");
+        check("b/x.h", "b");
+        check("b/c/x.h", "b");
+        check("a/c/d/../x.h", "a/c");
+        check("file/x.h", "file/x.h");
+    }
 }

@@ -424,6 +424,10 @@ impl Args {
                 other => return Err(Refused(OsString::from(format!("--emit={other}")))),
             }
         }
+        // `--emit=link=`, `-o ..`: no names of files.
+        if outputs.iter().any(|(_, path)| path.file_name().is_none()) {
+            return Err(refuse("--emit"));
+        }
         Ok(outputs)
     }
 }
@@ -485,6 +489,8 @@ mod tests {
         check("--emit=asm", &["refused --emit=asm"]);
         check("--emit metadata=/o/m", &["/o/m"]);
         check("--emit=dep-info=-,link", &["refused --emit"]);
+        check("--emit=metadata,link=", &["refused --emit"]);
+        check("-o ..", &["refused --emit"]);
         check("--test --crate-type lib", &["x"]);
         check("--target x86_64-pc-windows-gnu", &["refused --target"]);
         check("--target aarch64-unknown-linux-gnu", &["x"]);

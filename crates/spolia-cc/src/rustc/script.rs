@@ -27,7 +27,7 @@ use crate::outcome::Outcome;
 use crate::replay::{self, ReplayError};
 use crate::sets::KeptOutput;
 use crate::tally::Record;
-use crate::{Call, Room};
+use crate::{Call, Room, Story};
 
 /// The word by which a launcher calls Spolia.
 pub const SUBCOMMAND: &str = "__build-script";
@@ -126,7 +126,8 @@ pub fn run(
 ) -> End {
     let digest = launched.digest.to_str().and_then(|hex| Digest::from_hex(DigestFunction::Blake3, hex).ok());
     let call = Call { program: launched.real, name: launched.name, args: launched.args, env, cwd };
-    let mut walk = Walk { call: &call, options, print, record: Record::default(), expected: None };
+    let story = Story::of(&call, options);
+    let mut walk = Walk { call: &call, options, print, record: Record::default(), story, expected: None };
     walk.record.compiler = "build-script".to_owned();
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());

@@ -25,7 +25,7 @@ use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, ReplayError};
 use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
-use crate::{Call, Room, Site, claim};
+use crate::{Call, Room, Site, Story, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 1;
@@ -61,7 +61,8 @@ pub(super) enum Outputs {
 
 /// Carries out one rustc call. What it prints, now or when it ran, goes to `print`.
 pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u8])) -> End {
-    let mut walk = Walk { call, options, print, record: Record::default(), expected: None };
+    let story = Story::of(call, options);
+    let mut walk = Walk { call, options, print, record: Record::default(), story, expected: None };
     walk.record.compiler = name_of(&call.name);
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
@@ -320,6 +321,7 @@ pub(super) struct Walk<'w> {
     pub(super) options: &'w Options,
     pub(super) print: &'w mut dyn FnMut(Stream, &[u8]),
     pub(super) record: Record,
+    pub(super) story: Story,
     /// What a hit would have put back, where it is compiled again and compared.
     pub(super) expected: Option<Kept>,
 }
@@ -329,7 +331,8 @@ impl Walk<'_> {
         let dir = self.options.store.as_ref();
         let dir = dir.ok_or_else(|| Outcome::Internal("there is no place for the store".to_owned()))?;
         let site = Site { cwd: self.call.cwd.clone(), root: None };
-        Room::open(dir, site).map_err(|error| Outcome::Internal(chain(&error)))
+        let opened = Room::open(dir, site).map_err(|error| Outcome::Internal(chain(&error)))?;
+        Ok(opened.telling(&self.story))
     }
 
     /// The program as if we were not there.
@@ -349,11 +352,13 @@ impl Walk<'_> {
         self.record.at_us = self.options.now_us;
         self.record.own_cpu_us = crate::call::own_cpu_us();
         tally::append(&room.store, &self.record);
+        self.story.end(&self.record);
     }
 
     pub(super) fn cached(&mut self, room: &Room, task: &Task) -> End {
         self.record.language = Some(task.language.to_owned());
         self.record.key = Some(task.key.0.to_hex());
+        self.story.tell("key", || task.key.to_string());
         let mut miss = match self.hit(room, task) {
             Ok(end) => return end,
             Err(miss) => miss,
@@ -384,7 +389,10 @@ impl Walk<'_> {
         if self.options.force {
             return Err(Miss::Forced);
         }
-        let manifest = room.kept(task.key, Manifest::parse).ok_or(Miss::NeverSeen)?;
+        let manifest = room.kept(task.key, Manifest::parse).ok_or_else(|| {
+            self.story.tell("set", || "nothing is kept at this key".to_owned());
+            Miss::NeverSeen
+        })?;
         let kept = manifest.find(self.here(room, task))?;
         if self.options.verify && room.store.is_writable() {
             self.expected = Some(kept.clone());
@@ -421,6 +429,11 @@ impl Walk<'_> {
                     })?;
                 }
                 restore::put(room, output, &path, how)?;
+            }
+        }
+        for output in &kept.outputs {
+            if let Some((path, _)) = task.place(&output.name) {
+                self.story.put_back(output, &path);
             }
         }
         for (stream, bytes) in Log::chunks(&kept.log.0) {
@@ -598,6 +611,7 @@ impl Walk<'_> {
             script::plant_after_compile(room, kept, path).map_err(now)?;
         }
         let kept = Kept { outputs, log: Raw(packed.as_bytes().to_vec()), cost };
+        self.story.kept(&kept);
         // Read again: another call may have added a set since.
         let mut manifest = room.kept(task.key, Manifest::parse).unwrap_or_default();
         manifest.add(facts, kept);

@@ -394,7 +394,7 @@ impl Work<'_> {
         let (above, name) = folder::split(path.as_bytes());
         let parent = if above.is_empty() { None } else { Some(folder::open_below(dest, above).ok()?) };
         let parent = parent.as_ref().map_or(dest, |parent| parent.as_fd());
-        giver.give(path, node, parent, name, self.options.digests).then_some(*size)
+        giver.give(path, node, parent, name, self.options.digests).map(|()| *size)
     }
 
     /// Makes the whole folder again out of what is right and what is fetched, and exchanges the two.

@@ -50,28 +50,11 @@ impl FolderSource {
         })
     }
 
-    /// Moves the file at `path`, which is `node` in the tree, to `name` in the folder `into`; whether that
-    /// was done. It is not where anybody could tell the file from a new one that was written there: it has
+    /// Moves the file at `path`, which is `node` in the tree, to `name` in the folder `into`; `None` where
+    /// that was not done. It is not where anybody could tell the file from a new one that was written there: it has
     /// another name as well, other rights, another owner or group; nor where it lies on another file
     /// system, or is no longer what the tree says. Then it stays.
     pub(super) fn give(
-        &self,
-        path: &RelPath,
-        node: &Node,
-        into: BorrowedFd<'_>,
-        name: &[u8],
-        digests: Option<&DigestCache>,
-    ) -> bool {
-        self.try_give(path, node, into, name, digests).is_some()
-    }
-
-    /// Undoes [`FolderSource::give`] for a file that is at `name` in the folder `from`.
-    pub(super) fn take_back(&self, path: &RelPath, from: BorrowedFd<'_>, name: &[u8]) {
-        // Without it the file is read from another store, or lost with the rest of a run that failed.
-        let _lost = rustix::fs::renameat(from, name, &self.root, path.as_bytes());
-    }
-
-    fn try_give(
         &self,
         path: &RelPath,
         node: &Node,
@@ -114,6 +97,12 @@ impl FolderSource {
             }
         }
         Some(())
+    }
+
+    /// Undoes [`FolderSource::give`] for a file that is at `name` in the folder `from`.
+    pub(super) fn take_back(&self, path: &RelPath, from: BorrowedFd<'_>, name: &[u8]) {
+        // Without it the file is read from another store, or lost with the rest of a run that failed.
+        let _lost = rustix::fs::renameat(from, name, &self.root, path.as_bytes());
     }
 
     fn refuse<T>(&self) -> Result<T, StoreError> {

@@ -166,7 +166,7 @@ impl<'s> Stage<'s> {
             Node::File { digest, size, executable } => {
                 let (giver, digests) = (self.giver, self.digests);
                 let (parent, name) = self.place(top, below)?;
-                if giver.is_some_and(|giver| giver.give(output, node, parent, &name, digests)) {
+                if giver.is_some_and(|giver| giver.give(output, node, parent, &name, digests).is_some()) {
                     self.given.push((top, below.to_vec(), output.clone()));
                 } else {
                     let mode = super::source::new_file_mode(*executable);

@@ -144,6 +144,7 @@ pub(crate) fn last_compile(source: &str, settings: &Settings, shell: &Shell) -> 
         return Ok(Exit::Success);
     }
     shell.out(&told(record));
+    shell.status(Tone::Dim, "more", "with SPOLIA_LOG=FILE a call writes down every step it takes");
     Ok(Exit::Success)
 }
 

@@ -109,6 +109,102 @@ fn another_checkout_hits_and_names_itself() {
 }
 
 #[test]
+fn a_folder_beside_the_checkout_whose_name_begins_alike_is_no_part_of_it() {
+    let env = env();
+    env.write("one-deps/h.h", "static const char *file = __FILE__;\nstatic int unused;\n");
+    let deps = env.path("one-deps").display().to_string();
+    for name in ["one", "two"] {
+        env.write(format!("{name}/.git/HEAD"), "");
+        env.write(
+            format!("{name}/x.c"),
+            format!("#include \"{deps}/h.h\"\nconst char *v(void) {{ return file; }}\n"),
+        );
+    }
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    for (name, expect) in [("one", "miss"), ("two", "hit")] {
+        let args = ["cc", "gcc", "-Wall", "-g", "-MD", "-c", "x.c", "-o", "x.o"];
+        let output = env.command(args).current_dir(env.path(name)).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(outcome(&env), expect);
+        let header = format!("{deps}/h.h");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&header));
+        assert!(
+            env.read_text(format!("{name}/x.d")).contains(&header),
+            "{}",
+            env.read_text(format!("{name}/x.d"))
+        );
+        let object = env.read(format!("{name}/x.o"));
+        assert!(
+            object.windows(header.len()).any(|part| part == header.as_bytes()),
+            "the object does not name it"
+        );
+    }
+}
+
+#[test]
+fn a_log_says_what_a_call_did_step_by_step() {
+    let mut env = env();
+    let log = env.path("log");
+    env.set_var("SPOLIA_LOG", log.display().to_string());
+    compile(&env);
+    compile(&env);
+    env.write("v.h", "#define V 2\n");
+    compile(&env);
+    gcc(&env, &["x.c", "-o", "x"]);
+    env.command(["cc", "sh", "-c", "true"]).status().unwrap();
+    let text = env.read_text("log");
+    let calls: Vec<&str> = text.split("\n\n").filter(|call| !call.is_empty()).collect();
+    assert_eq!(calls.len(), 5, "{text}");
+    let check = |number: usize, wanted: &[&str]| {
+        for words in wanted {
+            assert!(calls[number].contains(words), "`{words}` in {}", calls[number]);
+        }
+    };
+    check(
+        0,
+        &[
+            "called     gcc -Wall -MMD -c x.c -o x.o",
+            "identity   Gcc of",
+            "taken      as c of `x.c`",
+            "keyed      arguments: -Wall",
+        ],
+    );
+    check(
+        0,
+        &[
+            "set        nothing is kept at this key",
+            "runs ",
+            "ended      Exited(0)",
+            "kept       o, ",
+            "outcome    miss: never-seen; the result was kept",
+        ],
+    );
+    assert!(
+        calls[0].lines().any(|line| line.contains("input      file ") && line.contains("/v.h")),
+        "{}",
+        calls[0]
+    );
+    check(
+        1,
+        &[
+            "set        1 of 1, the newest, ",
+            "all are as they were",
+            "put back   o, ",
+            "put back   d, ",
+            "outcome    hit",
+        ],
+    );
+    check(2, &["v.h` changed", "outcome    miss: input-changed: "]);
+    check(3, &["outcome    not-cacheable: link"]);
+    check(4, &["outcome    pass-through: unknown-compiler"]);
+    // What cannot be written costs nothing and says nothing.
+    env.set_var("SPOLIA_LOG", env.path("no/folder/log").display().to_string());
+    assert!(compile(&env).stderr.starts_with(b"x.c"));
+    let told = env.command(["why", "--last-compile"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&told.stderr).contains("SPOLIA_LOG=FILE"));
+}
+
+#[test]
 fn links_of_the_compilers_names_lead_here() {
     let env = env();
     let output = env.command(["cc", "--install-links", "links"]).output().unwrap();

@@ -151,7 +151,8 @@ fn cells(finding: &Finding) -> Vec<String> {
 pub(super) fn says(finding: &Finding) -> String {
     let value = |what: What, value: f64| match what {
         What::Time | What::Cpu => words::time(value),
-        What::HitRate => format!("{:.0}%", value * 100.0),
+        // Tenths only where there are some: a limit of 0.5% is not one of 0%.
+        What::HitRate => format!("{}%", (value * 1000.0).round() / 10.0),
         What::Regression => percent(value),
         _ => crate::painter::words::size(value as u64),
     };

@@ -108,8 +108,11 @@ impl<'p> Perf<'p> {
         }
         if told.from_the_future > 0 {
             odd.push(format!(
-                "{} runs are dated more than a day after now: a clock was set, and their place in the history is wrong",
-                told.from_the_future
+                "{} dated more than a day after now: a clock was set, and the place in the history is wrong",
+                match told.from_the_future {
+                    1 => "1 run is".to_owned(),
+                    more => format!("{more} runs are"),
+                }
             ));
         }
         if !self.settings.json && !self.settings.quiet {

@@ -6,11 +6,9 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use spolia_testing::process::processes_with;
-use spolia_testing::{Engine, TestEnv, wait_until};
+use spolia_testing::{TestEnv, wait_until};
 
-fn env() -> TestEnv {
-    TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host)
-}
+use crate::{count_to, env};
 
 #[expect(clippy::disallowed_methods, reason = "a test plays the user")]
 fn git(folder: &Path, args: &[&str]) -> String {
@@ -22,10 +20,6 @@ fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn count_to(number: u32) -> String {
-    format!("i=0; while [ $i -lt {number} ]; do i=$((i+1)); done\n")
-}
-
 /// Commits `0` to `7`; what they cost grows sixfold with `5`, and `4` does not run.
 fn repository(env: &TestEnv) -> Vec<String> {
     let root = &env.root();
@@ -34,8 +28,8 @@ fn repository(env: &TestEnv) -> Vec<String> {
         .map(|number| {
             let work = match number {
                 4 => "exit 9\n".to_owned(),
-                0..5 => count_to(8_000),
-                _ => count_to(48_000),
+                0..5 => count_to(8_000) + "\n",
+                _ => count_to(48_000) + "\n",
             };
             env.write("part/work", format!("# {number}\n{work}"));
             git(root, &["add", "part/work"]);

@@ -1,7 +1,9 @@
-//! `spolia perf check` and the thresholds of a manifest, with the real binary.
+//! `spolia perf check` and the thresholds of a manifest, as a user has them.
 
 use serde_json::Value;
-use spolia_testing::{Engine, TestEnv};
+use spolia_testing::TestEnv;
+
+use crate::{Said, env, perf};
 
 const MANIFEST: &str = r#"
 [steps.one]
@@ -15,36 +17,14 @@ run = "cat ${step.one}/a > ${out}/b"
 outputs = ["b"]
 "#;
 
-fn env() -> TestEnv {
-    TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host)
-}
-
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
 impl Said {
     #[track_caller]
-    fn ends(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
-        self
-    }
-
-    #[track_caller]
     fn findings(&self) -> Vec<(String, String, String)> {
-        let value: Value = serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out));
+        let value = self.json();
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let one = |one: &Value| (word(&one["subject"]), word(&one["what"]), word(&one["outcome"]));
         value["findings"].as_array().unwrap().iter().map(one).collect()
     }
-}
-
-fn perf(env: &TestEnv, args: &[&str]) -> Said {
-    let output = env.command(["perf"].iter().chain(args)).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 fn with(env: &TestEnv, thresholds: &str) {
@@ -56,7 +36,7 @@ fn a_run_is_held_against_the_thresholds() {
     let env = env();
     with(&env, "build = { time = '1h', cpu = '1h', hit-rate = '0.5%', output-size = '1GB', memory = '1TB' }");
     let said = perf(&env, &["monitor", "--engine", "host"]).ends(0);
-    assert!(said.err.contains("hit-rate: 0% of at least 0%") || said.err.contains("over"), "{}", said.err);
+    assert!(said.err.contains("over hit-rate: 0% of at least 0.5%: 0 of 2 steps"), "{}", said.err);
     let said = perf(&env, &["--json", "check", "--no-history"]).ends(6);
     let mut found = said.findings();
     found.sort();
@@ -69,7 +49,8 @@ fn a_run_is_held_against_the_thresholds() {
         of("time", "ok"),
     ];
     assert_eq!(found, expect);
-    // Warm now: the same limit holds.
+    // Warm now: the same limits hold. Memory is left out, since a build of two milliseconds may end before it is looked at.
+    with(&env, "build = { time = '1h', cpu = '1h', hit-rate = '0.5%', output-size = '1GB' }");
     perf(&env, &["-q", "monitor", "--engine", "host"]).ends(0);
     let said = perf(&env, &["check"]).ends(0);
     assert!(said.out.contains("100% of at least"), "{}", said.out);
