@@ -145,6 +145,16 @@ pub fn identity(room: &Room, env: &Env, question: &Question<'_>) -> Result<Ident
     Ok(memo.identity)
 }
 
+/// Whether the compiler still is what `identity` says: nothing of it was replaced while it ran.
+pub fn still_is(room: &Room, env: &Env, question: &Question<'_>, identity: &Identity) -> bool {
+    let known = read_memo(&memo_path(room, env, question));
+    if known.is_some_and(|memo| memo.identity.digest == identity.digest && memo.still_holds()) {
+        return true;
+    }
+    // Something that was too young to be believed, or a memo that could not be written.
+    probe(room, env, question).is_ok_and(|memo| memo.identity.digest == identity.digest)
+}
+
 fn tell(room: &Room, identity: &Identity, how: &str) {
     room.story.tell("identity", || {
         let Identity { digest, kind, maps_prefixes, parts } = identity;

@@ -53,7 +53,7 @@ pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
     file_seen(file, &mut |_| {})
 }
 
-/// BLAKE3 and length of a file's content as [`file`] gives them, with each piece handed to `look` as it is read: a long
+/// BLAKE3 and length of a file's content as [`file()`] gives them, with each piece handed to `look` as it is read: a long
 /// file need not be in memory whole.
 ///
 /// # Errors

@@ -113,6 +113,22 @@ pub(crate) const ROWS: &[Row] = &[
         b.program = b.cwd.join("bin").join(name).display().to_string();
         b.after(X, O, |b| b.rewrite_keeping_times(&format!("bin/{name}"), &script(b, 2)))
     }),
+    uncached("the compiler is replaced while it runs, and put back", all, |b| {
+        // Where it is older than the source, this one puts another in its place and becomes that.
+        let name = b.compiler.name;
+        let script = format!(
+            "#!/bin/sh\nif [ \"$1\" = -c ] && [ bin/{name} -ot x.c ]; then cp bin/two bin/new; mv bin/new bin/{name}; exec bin/{name} \"$@\"; fi\nexec {name} -DV=1 \"$@\"\n"
+        );
+        b.write_program(&format!("bin/{name}"), &script);
+        b.write_program("bin/two", &format!("#!/bin/sh\nexec {name} -DV=2 \"$@\"\n"));
+        b.settle();
+        b.write("x.c", "int v = V;\n");
+        b.program = b.cwd.join("bin").join(name).display().to_string();
+        b.settle();
+        b.call(true, X, O)?;
+        b.write_program(&format!("bin/{name}"), &script);
+        b.compare(X, O)
+    }),
     row("the assembler is swapped by -B", gcc, |b| {
         b.write_program("tools/as", "#!/bin/sh\nexec as \"$@\"\n");
         b.write("x.c", "int v = 1;\n");

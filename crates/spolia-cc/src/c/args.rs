@@ -312,6 +312,8 @@ struct Walk {
     driver_is_cpp: bool,
     forced: Option<Vec<u8>>,
     source: Option<(PathBuf, Option<Vec<u8>>)>,
+    /// A second source.
+    several: Option<Vec<u8>>,
     compile: bool,
     assembly: bool,
     out: Parsed,
@@ -336,7 +338,15 @@ impl Walk {
             profile_use: false,
             assembler: false,
         };
-        Self { driver_is_cpp, forced: None, source: None, compile: false, assembly: false, out }
+        Self {
+            driver_is_cpp,
+            forced: None,
+            source: None,
+            several: None,
+            compile: false,
+            assembly: false,
+            out,
+        }
     }
 
     fn plain(&mut self, arg: &[u8]) {
@@ -406,7 +416,8 @@ impl Walk {
             return Err(refuse(NotCacheable::Stdin, arg));
         }
         if self.source.is_some() {
-            return Err(refuse(NotCacheable::SeveralSources, arg));
+            self.several.get_or_insert_with(|| arg.to_vec());
+            return Ok(());
         }
         self.source = Some((PathBuf::from(OsStr::from_bytes(arg)), self.forced.clone()));
         // Its place in the order is that of the source.
@@ -564,6 +575,13 @@ impl Walk {
         let Some((source, forced)) = self.source.take() else {
             return Err(nothing(if self.compile { NotCacheable::NoSource } else { NotCacheable::Link }));
         };
+        if let Some(second) = &self.several {
+            // Objects, mostly.
+            return Err(match self.compile || self.assembly {
+                true => refuse(NotCacheable::SeveralSources, second),
+                false => nothing(NotCacheable::Link),
+            });
+        }
         let (language, header) = match forced.as_deref() {
             Some(name) => named(name),
             None => by_ending(&source, self.driver_is_cpp),

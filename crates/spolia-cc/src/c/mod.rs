@@ -118,15 +118,18 @@ impl Compile {
         if let Some(known) = &self.identity {
             return Ok(known.clone());
         }
-        let question = Question {
+        let identity = detect::identity(room, call.env, &self.question(call)).map_err(Outcome::Internal)?;
+        self.identity = Some(identity.clone());
+        Ok(identity)
+    }
+
+    fn question<'q>(&'q self, call: &'q Call<'_>) -> Question<'q> {
+        Question {
             program: &call.program,
             first: &call.args[..self.first],
             options: &self.parsed.toolchain,
             named: Some(self.named),
-        };
-        let identity = detect::identity(room, call.env, &question).map_err(Outcome::Internal)?;
-        self.identity = Some(identity.clone());
-        Ok(identity)
+        }
     }
 
     fn maps_root(&self, room: &Room) -> bool {
@@ -280,7 +283,11 @@ impl Invocation for Compile {
             }
             None => return Err(never("the compiler was not observed".to_owned())),
         };
-        let identity = self.identity.as_ref().map(|identity| identity.parts.as_slice()).unwrap_or_default();
+        let known = |identity: &&Identity| detect::still_is(room, call.env, &self.question(call), identity);
+        let Some(identity) = self.identity.as_ref().filter(known) else {
+            return Err(NotKept::Now("the compiler was replaced while it ran".to_owned()));
+        };
+        let identity = identity.parts.as_slice();
         let reader = Reader { room, call, ran, source: &self.parsed.source, parts: identity };
         reader.seen(observed, &self.places())
     }

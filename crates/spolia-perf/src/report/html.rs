@@ -145,7 +145,8 @@ fn commit(git: &crate::record::Git) -> String {
 fn said(verdict: &Verdict) -> String {
     let word = verdict.word.text();
     let effect = verdict.effect.map(|effect| format!(" {}", percent(effect))).unwrap_or_default();
-    format!("<span class=\"word {word}\">{word}</span>{effect} beside {} earlier runs", verdict.runs.0)
+    let runs = if verdict.runs.0 == 1 { "run" } else { "runs" };
+    format!("<span class=\"word {word}\">{word}</span>{effect} beside {} earlier {runs}", verdict.runs.0)
 }
 
 fn build(record: &Record, analysis: &Analysis) -> String {
