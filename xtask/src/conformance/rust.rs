@@ -233,6 +233,11 @@ const ROWS: &[Row] = &[
         .with_hits_after(),
     row("another user's home, a crate from its registry", Bench::crate_from_home, |b| b.move_home())
         .with_hits_after(),
+    row(
+        "another target folder, by a variable that a macro may have walked over",
+        |b| b.macros("std::env::vars().filter(|v| v.0 == \"CARGO_TARGET_DIR\").map(|v| v.1).collect()"),
+        |b| b.target = "elsewhere".to_owned(),
+    ),
     row("another target folder", Bench::module, |b| b.target = "elsewhere".to_owned()).with_hits_after(),
     row(
         "incremental, a module changes",

@@ -210,6 +210,8 @@ const NOISE: &[&str] = &[
     "JOURNAL_STREAM",
     "RUST_RECURSION_COUNT",
 ];
+/// Where cargo builds: whether it is said so is no matter for a build script, whose outputs are searched for that folder.
+pub const TARGETS: &[&str] = &["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
 const NOISE_PREFIXES: &[&str] =
     &["XDG_SESSION_", "TERM_PROGRAM", "VTE_", "KONSOLE_", "ITERM_", "SPOLIA_", "LC_TERMINAL"];
 
@@ -221,7 +223,7 @@ pub fn is_aside(name: &[u8]) -> bool {
 /// Whether a variable differs from one terminal to the next: left out for a program that may look at all of them.
 pub fn is_noise(name: &[u8]) -> bool {
     is_aside(name)
-        || NOISE.iter().any(|known| known.as_bytes() == name)
+        || NOISE.iter().chain(TARGETS).any(|known| known.as_bytes() == name)
         || NOISE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
@@ -306,6 +308,16 @@ mod tests {
         place.check(Fact::Listing(raw("W"), listed), true);
         std::fs::write(place.room.site.cwd.join("new"), "").unwrap();
         place.check(Fact::Listing(raw("W"), listed), false);
+    }
+
+    #[test]
+    fn where_to_work_is_not_among_the_names_of_variables() {
+        let names = |more: &[&str]| {
+            let pairs = more.iter().chain(&["HOME"]).map(|name| (name.into(), "x".into()));
+            names_of(&Env::new(pairs.collect()))
+        };
+        assert_eq!(names(&["CARGO_TARGET_DIR", "TERM", "TMPDIR"]), names(&[]));
+        assert_ne!(names(&["CARGO_PROFILE_DEV_DEBUG"]), names(&[]));
     }
 
     #[test]

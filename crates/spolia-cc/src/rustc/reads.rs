@@ -326,6 +326,9 @@ impl Work<'_> {
             self.add(Fact::Names(facts::names_of(self.here.env)));
             let all = self.here.env.iter().map(|(name, _)| name.as_bytes());
             names.extend(all.filter(|name| !facts::is_noise(name)).map(<[u8]>::to_vec));
+            // A macro may do anything with a value, and what comes of it may not be found again.
+            let is_script = self.allowed.clock;
+            names.extend(facts::TARGETS.iter().filter(|_| !is_script).map(|name| name.as_bytes().to_vec()));
         }
         names.insert(b"LD_LIBRARY_PATH".to_vec());
         for name in names {
