@@ -225,7 +225,7 @@ fn open_for_writing(path: &Path) -> Option<File> {
 
 /// Offset of the bucket, bytes.
 fn bucket_of(key: &StatKey) -> u64 {
-    let mixed = (key.ino / RUN ^ key.dev.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = ((key.ino / RUN) ^ key.dev.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 32) % PAGES * PAGE_BYTES + key.ino % PAGE_BUCKETS * BUCKET_BYTES as u64
 }
 
