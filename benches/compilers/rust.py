@@ -16,8 +16,10 @@ fetched by cargo. Needs root, for the control groups.
     middle     one crate in the middle of the graph (of ripgrep: its own) changed, target folder removed
     nothing    nothing changed and nothing removed: what cargo itself takes
 """
-import argparse, os, shutil, statistics, subprocess, sys, time
+import argparse, os, shutil, statistics, subprocess
 from pathlib import Path
+
+from group import Group
 
 TREES = {
     "ripgrep": dict(package="ripgrep", version="14.1.1", middle="crates/core/main.rs", args=[]),
@@ -55,52 +57,6 @@ humantime = "2"
 textwrap = "0.16"
 tower-http = { version = "0.6", features = ["trace", "fs"] }
 """
-
-
-class Group:
-    """A control group: what runs in it is counted together, whoever its parent is."""
-
-    def __init__(self, name):
-        self.v1 = Path("/sys/fs/cgroup/cpuacct")
-        base = self.v1 if self.v1.is_dir() else Path("/sys/fs/cgroup")
-        self.path = base / f"spolia-bench-{os.getpid()}-{name}"
-        self.path.mkdir()
-
-    def cpu(self):
-        if (self.path / "cpuacct.usage").exists():
-            return int((self.path / "cpuacct.usage").read_text()) / 1e9
-        lines = dict(line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
-        return int(lines["usage_usec"]) / 1e6
-
-    def join(self):
-        (self.path / "cgroup.procs").write_text(str(os.getpid()))
-
-    def run(self, command, **how):
-        before = self.cpu()
-        done = subprocess.run(command, preexec_fn=self.join, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
-        # What a server still writes away belongs to the build.
-        for _ in range(100):
-            seen = self.cpu()
-            time.sleep(0.2)
-            if self.cpu() - seen < 0.002:
-                break
-        if done.returncode != 0:
-            sys.exit(f"{command} failed:\n{done.stdout.decode()[-3000:]}")
-        return self.cpu() - before
-
-    def end(self):
-        """Ends what is left in the group, and nothing else."""
-        for _ in range(50):
-            left = (self.path / "cgroup.procs").read_text().split()
-            if not left:
-                break
-            for pid in left:
-                try:
-                    os.kill(int(pid), 15)
-                except ProcessLookupError:
-                    pass
-            time.sleep(0.1)
-        self.path.rmdir()
 
 
 def fetch(tree, work):

@@ -68,18 +68,17 @@ impl Story {
     /// One line: `what` is a word, `text` is asked for only where somebody listens. What is no letter is escaped.
     pub fn tell(&self, what: &str, text: impl FnOnce() -> String) {
         let Some(told) = &self.0 else { return };
-        let mut line = String::new();
+        let mut escaped = String::new();
         for letter in text().chars() {
             match letter.is_control() {
-                true => line.extend(letter.escape_default()),
-                false => line.push(letter),
+                true => escaped.extend(letter.escape_default()),
+                false => escaped.push(letter),
             }
         }
-        let text = line;
         let mut told = told.borrow_mut();
         let passed_us = (monotonic_ns() - told.began_ns) / 1000;
-        if told.text.len() + text.len() < BYTES_MAX {
-            let line = format!("{:>7}.{}  {what:<9}  {text}\n", passed_us / 1000, passed_us / 100 % 10);
+        if told.text.len() + escaped.len() < BYTES_MAX {
+            let line = format!("{:>7}.{}  {what:<9}  {escaped}\n", passed_us / 1000, passed_us / 100 % 10);
             told.text.extend_from_slice(line.as_bytes());
         }
     }

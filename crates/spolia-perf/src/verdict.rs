@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::statistics::bootstrap::{DRAWS, ratio_interval};
 use crate::statistics::rank::mann_whitney;
 use crate::statistics::shift::{Interval, hodges_lehmann, median_ratio, shift_interval};
-use crate::statistics::signed::{pseudo_median, pseudo_median_interval, signed_rank};
+use crate::statistics::signed::{Location, signed_rank};
 use crate::statistics::{median, normal_exceeded_with};
 
 /// How often a real difference should be found by the runs that are said to be needed: 9 in 10.
@@ -205,15 +205,16 @@ pub fn judge_in_turn(first: &[Option<f64>], second: &[Option<f64>], rule: &Rule)
     let (ones, others): (Vec<f64>, Vec<f64>) =
         (first.iter().flatten().copied().collect(), second.iter().flatten().copied().collect());
     let runs = (ones.len(), others.len());
+    if pairs.len() < rule.pairs_min() || runs != (pairs.len(), pairs.len()) {
+        return judge(&ones, &others, rule);
+    }
     let ratios: Vec<f64> = pairs.iter().map(|(one, other)| (other / one).ln()).collect();
-    let known = signed_rank(&ratios).zip(pseudo_median(&ratios));
-    let Some((test, middle)) =
-        known.filter(|_| pairs.len() >= rule.pairs_min() && runs == (pairs.len(), pairs.len()))
-    else {
+    let location = Location::of(&ratios);
+    let (Some(test), Some(middle)) = (signed_rank(&ratios), location.middle()) else {
         return judge(&ones, &others, rule);
     };
     let interval = |confidence: f64| {
-        let ends = pseudo_median_interval(&ratios, confidence)?;
+        let ends = location.interval(confidence)?;
         Some(Interval { low: ends.low.exp_m1(), high: ends.high.exp_m1() })
     };
     let found = Found {

@@ -10,7 +10,7 @@ use spolia_perf::statistics::outlier::{outliers, scores};
 use spolia_perf::statistics::random::Random;
 use spolia_perf::statistics::rank::{EXACT_MAX, mann_whitney};
 use spolia_perf::statistics::shift::{hodges_lehmann, shift_interval};
-use spolia_perf::statistics::signed::{self, pseudo_median, pseudo_median_interval, signed_rank};
+use spolia_perf::statistics::signed::{self, Location, signed_rank};
 use spolia_perf::statistics::trend::trend;
 use spolia_perf::statistics::{deviation, median_deviation, normal_above, normal_exceeded_with, quantile};
 use spolia_perf::{Rule, Word, judge, judge_in_turn};
@@ -71,10 +71,11 @@ fn signed_ranks_agree_with_scipy() {
             near(ours.p, sample["p_normal"].as_f64().unwrap(), name);
             approximate += 1;
         }
-        let middle = pseudo_median(&differences).unwrap();
+        let location = Location::of(&differences);
+        let middle = location.middle().unwrap();
         near(middle, sample["pseudo_median"].as_f64().unwrap(), name);
         for confidence in [0.9, 0.99] {
-            let Some(interval) = pseudo_median_interval(&differences, confidence) else {
+            let Some(interval) = location.interval(confidence) else {
                 // One difference has two signs: no interval is that sure.
                 assert!(differences.len() < 8, "{name}");
                 continue;

@@ -31,6 +31,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::time::ClockId;
 use spolia_core::{Digest, DigestFunction};
 
 use crate::hash;
@@ -476,7 +477,11 @@ fn identity(record: &[u8]) -> (u64, u64) {
 
 /// The machine's clock as the kernel stamps files with it, ns since 1970.
 pub(crate) fn machine_now_ns() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    now_ns(ClockId::RealtimeCoarse)
+}
+
+fn now_ns(clock: ClockId) -> i64 {
+    let now = rustix::time::clock_gettime(clock);
     nanoseconds(now.tv_sec, now.tv_nsec)
 }
 
@@ -525,13 +530,9 @@ fn has_fine_times(file: &OwnedFd) -> rustix::io::Result<bool> {
     if ![EXT4, XFS, BTRFS, TMPFS].contains(&kind) {
         return Ok(false);
     }
-    let now = || {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        nanoseconds(now.tv_sec, now.tv_nsec)
-    };
     // Another process may have the processor meanwhile: then it is tried again.
     for _ in 0..3 {
-        let began = now();
+        let began = now_ns(ClockId::Monotonic);
         let mut last = StatKey::of(&rustix::fs::fstat(file)?);
         let mut apart = true;
         for _ in 0..CHANGES {
@@ -540,7 +541,7 @@ fn has_fine_times(file: &OwnedFd) -> rustix::io::Result<bool> {
             apart &= next.ctime_ns > last.ctime_ns && next.mtime_ns > last.mtime_ns;
             last = next;
         }
-        if now() - began < CHANGES_NS_MAX {
+        if now_ns(ClockId::Monotonic) - began < CHANGES_NS_MAX {
             return Ok(apart);
         }
     }

@@ -1,6 +1,7 @@
 //! Fakes, faults and conformance suites for tests. Knows no production path.
 
 mod built;
+pub mod cost;
 mod crash;
 mod env;
 mod faulty;

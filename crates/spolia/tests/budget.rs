@@ -5,7 +5,7 @@
 
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use spolia_testing::cost::{page_faults, system_calls};
 
 const STEPS: usize = 200;
 /// Each step has three inputs in a folder of its own and one output; two of the folders above have no ignore
@@ -84,13 +84,13 @@ fn a_build_in_which_nothing_changed_stays_within_its_budget() {
     let said = project.build(&["env"]).arg("--json").output().unwrap();
     let first = String::from_utf8(said.stdout).unwrap().lines().next().unwrap_or_default().to_owned();
     assert!(first.contains("\"run-started\"") && first.contains("\"project\":\"many\""), "{first}");
-    let calls = system_calls(&project);
+    let calls = system_calls(&project.build(&[]), &project.folder.path().join("counts")).total;
     assert!(calls > STEPS, "{calls} system calls cannot have looked at everything");
     assert!(
         calls <= CALLS_ONCE + STEPS * CALLS_PER_STEP,
         "{calls} system calls for {STEPS} steps in which nothing changed"
     );
-    let faults = page_faults(&project);
+    let faults = page_faults(project.build(&[]));
     assert!(faults > 0);
     assert!(faults <= PAGE_FAULTS_MAX, "{faults} page faults for {STEPS} steps in which nothing changed");
 }
@@ -135,31 +135,4 @@ fn a_build_in_which_everything_runs_stays_within_its_budget() {
     );
     assert!(made <= COLD_STEPS * COLD_MADE_PER_STEP, "{made} files and folders made for {COLD_STEPS} steps");
     assert!(removed <= COLD_REMOVED_MAX, "{removed} files and folders removed");
-}
-
-/// Of all threads, as strace counts them.
-fn system_calls(project: &Project) -> usize {
-    let counts = project.folder.path().join("counts");
-    let output = ["-f", "-c", "-o", counts.to_str().unwrap()];
-    let mut strace = vec!["strace"];
-    strace.extend(output);
-    let status = project.build(&strace).status().expect("strace is installed");
-    assert!(status.success());
-    let text = std::fs::read_to_string(counts).unwrap();
-    let total =
-        text.lines().find(|line| line.trim_end().ends_with(" total")).unwrap_or_else(|| panic!("{text}"));
-    // `% time, seconds, usecs/call, calls, errors, total`: the errors may be left out.
-    total.split_whitespace().nth(3).and_then(|calls| calls.parse().ok()).unwrap_or_else(|| panic!("{text}"))
-}
-
-/// Those that needed no disk, from the kernel's own count of the ended process.
-fn page_faults(project: &Project) -> u64 {
-    let mut child = project.build(&[]).spawn().unwrap();
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
-    rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    assert!(child.wait().unwrap().success());
-    // After the name in brackets: state, ppid, pgrp, session, tty, tpgid, flags, minflt.
-    let after_name = stat.rsplit(") ").next().unwrap();
-    after_name.split_whitespace().nth(7).unwrap().parse().unwrap()
 }

@@ -2,7 +2,7 @@
 //! falls out of their difference, so pairs see more on a machine whose speed comes and goes.
 
 use super::shift::Interval;
-use super::{median, normal_above, normal_exceeded_with, ranks};
+use super::{normal_above, normal_exceeded_with, of_sorted, ranks};
 
 /// Up to so many differences the distribution is counted out; above, it is approximated.
 pub const EXACT_MAX: usize = 60;
@@ -79,20 +79,35 @@ fn ways(ranks: &[f64]) -> Vec<f64> {
     ways
 }
 
-/// The median of the means of all two differences, each with itself as well: the location that belongs to
-/// [`signed_rank`]. Source: Hodges and Lehmann (1963), as for [`super::shift::hodges_lehmann`].
-pub fn pseudo_median(differences: &[f64]) -> Option<f64> {
-    median(&means_of_two(differences))
+/// Where differences lie, as [`signed_rank`] sees it: the means of all two of them, each with itself as well, in order.
+#[derive(Clone, Debug)]
+pub struct Location {
+    count: usize,
+    means: Vec<f64>,
 }
 
-/// The interval that belongs to [`pseudo_median`]: the locations that the test would not reject. `None` where so few
-/// differences cannot give that confidence. Source: Hollander and Wolfe (1973), chapter 3.3, after Tukey.
-pub fn pseudo_median_interval(differences: &[f64], confidence: f64) -> Option<Interval> {
-    let mut means = means_of_two(differences);
-    means.sort_by(f64::total_cmp);
-    let tail = (1.0 - confidence) / 2.0;
-    let cut = cut(differences.len(), tail)?.min(means.len().checked_sub(1)? / 2);
-    Some(Interval { low: means[cut], high: means[means.len() - 1 - cut] })
+impl Location {
+    /// Of these differences.
+    pub fn of(differences: &[f64]) -> Self {
+        let from = |at: usize| differences[at..].iter().map(move |other| (differences[at] + other) / 2.0);
+        let mut means: Vec<f64> = (0..differences.len()).flat_map(from).collect();
+        means.sort_by(f64::total_cmp);
+        Self { count: differences.len(), means }
+    }
+
+    /// The pseudo-median; `None` where there are no differences. Source: Hodges and Lehmann (1963), as for
+    /// [`super::shift::hodges_lehmann`].
+    pub fn middle(&self) -> Option<f64> {
+        of_sorted(&self.means, 0.5)
+    }
+
+    /// The locations that the test would not reject. `None` where so few differences cannot give that confidence.
+    /// Source: Hollander and Wolfe (1973), chapter 3.3, after Tukey.
+    pub fn interval(&self, confidence: f64) -> Option<Interval> {
+        let last = self.means.len().checked_sub(1)?;
+        let cut = cut(self.count, (1.0 - confidence) / 2.0)?.min(last / 2);
+        Some(Interval { low: self.means[cut], high: self.means[last - cut] })
+    }
 }
 
 /// The largest rank sum that chance stays at or below with at most the probability `tail`.
@@ -110,9 +125,4 @@ fn cut(count: usize, tail: f64) -> Option<usize> {
         below / total <= tail
     });
     fits.count().checked_sub(1)
-}
-
-fn means_of_two(values: &[f64]) -> Vec<f64> {
-    let from = |at: usize| values[at..].iter().map(move |other| (values[at] + other) / 2.0);
-    (0..values.len()).flat_map(from).collect()
 }

@@ -3,19 +3,7 @@
 use serde_json::Value;
 use spolia_testing::TestEnv;
 
-use crate::{Said, env, perf};
-
-const MANIFEST: &str = r#"
-[steps.one]
-platforms = "any"
-run = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 12345 > ${out}/a"
-outputs = ["a"]
-[steps.two]
-platforms = "any"
-needs = ["one"]
-run = "cat ${step.one}/a > ${out}/b"
-outputs = ["b"]
-"#;
+use crate::{Said, TWO_STEPS, env, perf};
 
 impl Said {
     #[track_caller]
@@ -28,7 +16,7 @@ impl Said {
 }
 
 fn with(env: &TestEnv, thresholds: &str) {
-    env.manifest(&format!("{MANIFEST}\n[perf.thresholds]\n{thresholds}\n"));
+    env.manifest(&format!("{TWO_STEPS}\n[perf.thresholds]\n{thresholds}\n"));
 }
 
 #[test]

@@ -9,6 +9,19 @@ use std::process::Output;
 use serde_json::Value;
 use spolia_testing::{Engine, TestEnv};
 
+/// A step, and one that needs it.
+const TWO_STEPS: &str = r#"
+[steps.one]
+platforms = "any"
+run = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 12345 > ${out}/a"
+outputs = ["a"]
+[steps.two]
+platforms = "any"
+needs = ["one"]
+run = "cat ${step.one}/a > ${out}/b"
+outputs = ["b"]
+"#;
+
 fn env() -> TestEnv {
     TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use spolia_testing::process::processes_with;
 use spolia_testing::{TestEnv, wait_until};
 
-use crate::{count_to, env, perf};
+use crate::{TWO_STEPS, count_to, env, perf};
 
 #[test]
 fn a_command_is_measured_and_recorded() {
@@ -71,19 +71,7 @@ fn a_failed_command_is_recorded_and_never_compared_with() {
 #[test]
 fn a_build_is_measured_with_its_hits_and_misses() {
     let env = env();
-    env.manifest(
-        r#"
-        [steps.one]
-        platforms = "any"
-        run = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 12345 > ${out}/a"
-        outputs = ["a"]
-        [steps.two]
-        platforms = "any"
-        needs = ["one"]
-        run = "cat ${step.one}/a > ${out}/b"
-        outputs = ["b"]
-        "#,
-    );
+    env.manifest(TWO_STEPS);
     let monitor = |name: &str| perf(&env, &["--json", "monitor", "--engine", "host", name]).ends(0).json();
     let (cold, warm) = (monitor("two"), monitor("two"));
     let figures = |record: &Value| {

@@ -1,8 +1,6 @@
 //! A hit is on the path of every unit of a build: what it may ask of the system, whatever the machine's speed.
 
-use std::process::Command;
-
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use spolia_testing::cost::{SystemCalls, page_faults, system_calls};
 
 use super::{Stand, settle};
 
@@ -29,31 +27,12 @@ fn a_hit_stays_within_its_budget() {
     }
     assert_eq!(stand.last()["outcome"], "hit");
 
-    let counts = stand.env.path("counts");
-    let call = stand.call("one", &[]);
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-c", "-o"]).arg(&counts).arg(call.get_program()).args(call.get_args());
-    strace.current_dir(stand.env.path("one")).env_clear();
-    for (name, value) in call.get_envs() {
-        if let Some(value) = value {
-            strace.env(name, value);
-        }
-    }
-    assert!(strace.status().expect("strace is installed").success());
-    let text = stand.env.read_text("counts");
-    let total =
-        text.lines().find(|line| line.trim_end().ends_with(" total")).unwrap_or_else(|| panic!("{text}"));
-    let calls: usize = total.split_whitespace().nth(3).and_then(|calls| calls.parse().ok()).unwrap();
+    let SystemCalls { total: calls, table } =
+        system_calls(&stand.call("one", &[]), &stand.env.path("counts"));
     assert!(calls > SOURCES, "{calls} system calls cannot have looked at every source");
     let most = CALLS_ONCE + SOURCES * CALLS_PER_SOURCE;
-    assert!(calls <= most, "{calls} system calls of {most}:\n{text}");
+    assert!(calls <= most, "{calls} system calls of {most}:\n{table}");
 
-    let mut child = stand.call("one", &[]).spawn().unwrap();
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
-    rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    assert!(child.wait().unwrap().success());
-    let after_name = stat.rsplit(") ").next().unwrap();
-    let faults: u64 = after_name.split_whitespace().nth(7).unwrap().parse().unwrap();
+    let faults = page_faults(stand.call("one", &[]));
     assert!(faults > 0 && faults <= PAGE_FAULTS_MAX, "{faults} page faults");
 }

@@ -27,6 +27,7 @@ use spolia_perf::record::{Facts, RECORD_VERSION, State};
 use spolia_store::LocalStore;
 
 use crate::cli::perf::{Label, PerfArgs, PerfCommand};
+use crate::commands::why::counted;
 use crate::exit::{Exit, Failure};
 use crate::project::{self, open_store};
 use crate::recorder::now_us;
@@ -107,12 +108,10 @@ impl<'p> Perf<'p> {
             ));
         }
         if told.from_the_future > 0 {
+            let runs = counted(usize::try_from(told.from_the_future).unwrap_or(usize::MAX), "run");
+            let are = if told.from_the_future == 1 { "is" } else { "are" };
             odd.push(format!(
-                "{} dated more than a day after now: a clock was set, and the place in the history is wrong",
-                match told.from_the_future {
-                    1 => "1 run is".to_owned(),
-                    more => format!("{more} runs are"),
-                }
+                "{runs} {are} dated more than a day after now: a clock was set, and the place in the history is wrong"
             ));
         }
         if !self.settings.json && !self.settings.quiet {
