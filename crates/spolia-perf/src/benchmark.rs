@@ -1,10 +1,11 @@
-//! Runs of one or two commands in an order that lets neither profit: A B B A A B B A …. Knows no processes: whoever
-//! calls runs them.
+//! Runs of one or two commands in an order that lets neither profit: in pairs A B or B A, as a coin falls. Knows no
+//! processes: whoever calls runs them.
 
 use crate::record::{Ending, Sample};
 use crate::statistics::outlier::outliers;
+use crate::statistics::random::Random;
 use crate::statistics::trend::trend;
-use crate::verdict::{Rule, Verdict, judge_in_turn};
+use crate::verdict::{InTurn, Rule, Verdict, both_in_turn};
 
 /// How many runs of each side there are when the data is looked at, with `--until-decided`.
 pub const LOOKS: [usize; 5] = [10, 20, 40, 80, 160];
@@ -44,23 +45,39 @@ pub struct Runs {
     pub looks: u32,
 }
 
-/// Which side is run `number`-th: 0 1 1 0 0 1 1 0 … of two, so that neither is always the first, and a machine that
-/// grows slower slows both.
-pub fn side(number: usize, sides: usize) -> usize {
+/// Which side is run `number`-th. Of two, both are run in each pair, and a coin says which of them first: so a machine
+/// that grows slower slows both, nothing that comes and goes keeps step with one side, and how likely a difference
+/// is by chance can be counted (see [`crate::statistics::turns`]). `seed` makes the coins.
+pub fn side(number: usize, sides: usize, seed: u64) -> usize {
     match sides {
-        2 => [0, 1, 1, 0][number % 4],
+        2 => {
+            let coin = Random::new(seed.wrapping_add(number as u64 / 2)).next_u64() >> 63;
+            (number + coin as usize) % 2
+        }
         _ => 0,
     }
 }
 
+/// A seed for [`side`] from a run's name, which is another every time: FNV-1a.
+pub fn seed_of(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// One figure of two sides' runs, as they took turns: by [`Sample::turn`], and where that was not written down A B B A …,
+/// as runs once were taken.
+pub fn in_turn(first: &[Sample], second: &[Sample], figure: impl Fn(&Sample) -> Option<u64>) -> InTurn {
+    let turns = first.iter().zip(second).map(|(first, second)| first.turn.zip(second.turn));
+    let led =
+        turns.enumerate().map(|(at, turns)| turns.map_or(at % 2 == 1, |(first, second)| second < first));
+    InTurn { first: figures(first, &figure), second: figures(second, &figure), second_led: led.collect() }
+}
+
 /// The two verdicts of two sides whose runs were taken in turn, CPU and wall.
-pub fn verdicts(samples: &[Vec<Sample>], rule: &Rule) -> Option<(Verdict, Verdict)> {
-    let [first, second] = samples else { return None };
-    let wall = |sample: &Sample| sample.wall_us;
-    Some((
-        judge_in_turn(&figures(first, Sample::cpu_us), &figures(second, Sample::cpu_us), rule),
-        judge_in_turn(&figures(first, wall), &figures(second, wall), rule),
-    ))
+pub fn verdicts(first: &[Sample], second: &[Sample], rule: &Rule) -> (Verdict, Verdict) {
+    let (cpu, wall) =
+        (in_turn(first, second, Sample::cpu_us), in_turn(first, second, |sample| sample.wall_us));
+    both_in_turn(&cpu, &wall, rule)
 }
 
 /// One figure of each run, in their order; `None` of those that failed or were not measured.
@@ -69,7 +86,8 @@ pub fn figures(samples: &[Sample], figure: impl Fn(&Sample) -> Option<u64>) -> V
     samples.iter().map(one).collect()
 }
 
-/// Runs `sides` commands by `run`, each first `warm_ups` times without counting. `run` gets the side and whether it counts.
+/// Runs `sides` commands by `run`, each first `warm_ups` times without counting, in the order that `seed` gives. `run` gets the
+/// side, and which of the runs that count it is; `None` for a warm-up.
 ///
 /// # Errors
 /// Those of `run`.
@@ -78,16 +96,18 @@ pub fn run<E>(
     warm_ups: usize,
     until: Until,
     rule: &Rule,
-    run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
+    seed: u64,
+    run: &mut dyn FnMut(usize, Option<u32>) -> Result<Sample, E>,
 ) -> Result<Runs, E> {
     match until {
-        Until::Runs(count) => run_until(sides, warm_ups, &[count], &|_| true, run),
+        Until::Runs(count) => run_until(sides, warm_ups, &[count], &|_| true, seed, run),
         Until::Decided => {
             let is_decided = |samples: &[Vec<Sample>]| {
-                let verdicts = verdicts(samples, &rule.for_looks(LOOKS.len() as u32));
-                verdicts.is_none_or(|(cpu, wall)| cpu.is_decided() && wall.is_decided())
+                let [first, second] = samples else { return true };
+                let (cpu, wall) = verdicts(first, second, &rule.for_looks(LOOKS.len() as u32));
+                cpu.is_decided() && wall.is_decided()
             };
-            run_until(sides, warm_ups, &LOOKS, &is_decided, run)
+            run_until(sides, warm_ups, &LOOKS, &is_decided, seed, run)
         }
     }
 }
@@ -101,14 +121,15 @@ pub fn run_until<E>(
     warm_ups: usize,
     looks: &[usize],
     is_decided: &dyn Fn(&[Vec<Sample>]) -> bool,
-    run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
+    seed: u64,
+    run: &mut dyn FnMut(usize, Option<u32>) -> Result<Sample, E>,
 ) -> Result<Runs, E> {
     let mut runs =
         Runs { samples: vec![Vec::new(); sides], stopped: Stopped::Done, looks: looks.len() as u32 };
     let most = looks.last().copied().unwrap_or(0);
     for number in 0..warm_ups * sides {
-        let side = side(number, sides);
-        let sample = run(side, false)?;
+        let side = side(number, sides, seed);
+        let sample = run(side, None)?;
         if let Some(stopped) = unwell(&sample, side) {
             // A failure is written down, whether it would have counted or not.
             runs.samples[side].push(sample);
@@ -116,8 +137,9 @@ pub fn run_until<E>(
         }
     }
     for number in 0..most * sides {
-        let side = side(number, sides);
-        let sample = run(side, true)?;
+        let side = side(number, sides, seed);
+        let turn = Some(number as u32);
+        let sample = Sample { turn: turn.filter(|_| sides > 1), ..run(side, turn)? };
         let unwell = unwell(&sample, side);
         runs.samples[side].push(sample);
         if let Some(stopped) = unwell {
@@ -186,22 +208,44 @@ mod tests {
 
     #[test]
     fn neither_side_is_favoured() {
-        let order: Vec<usize> = (0..8).map(|number| side(number, 2)).collect();
-        assert_eq!(order, [0, 1, 1, 0, 0, 1, 1, 0]);
-        assert!((0..5).all(|number| side(number, 1) == 0));
+        let order = |seed: u64| -> Vec<usize> { (0..400).map(|number| side(number, 2, seed)).collect() };
+        for seed in [0, 7, seed_of("a"), seed_of("b")] {
+            let order = order(seed);
+            assert!(order.chunks(2).all(|pair| pair[0] != pair[1]), "both sides are in each pair");
+            let led: usize = order.iter().step_by(2).sum();
+            assert!((70..=130).contains(&led), "{led} of 200 coins fell one way");
+        }
+        assert_eq!(order(seed_of("a")), order(seed_of("a")));
+        assert_ne!(order(seed_of("a")), order(seed_of("b")));
+        assert!((0..5).all(|number| side(number, 1, 3) == 0));
         let mut seen = Vec::new();
-        let runs = run(2, 1, Until::Runs(3), &Rule::default(), &mut |side, counts| {
-            seen.push((side, counts));
+        let runs = run(2, 1, Until::Runs(3), &Rule::default(), 5, &mut |side, turn| {
+            seen.push((side, turn));
             Ok::<_, ()>(sample(1))
         });
-        assert_eq!(seen.iter().filter(|(_, counts)| !counts).count(), 2);
+        assert_eq!(seen.iter().filter(|(_, turn)| turn.is_none()).count(), 2);
         let runs = runs.unwrap();
         assert_eq!((runs.samples[0].len(), runs.samples[1].len(), runs.stopped), (3, 3, Stopped::Done));
+        for (side, turn) in seen.into_iter().filter(|(_, turn)| turn.is_some()) {
+            assert!(runs.samples[side].iter().any(|sample| sample.turn == turn), "{turn:?} is written down");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_before_turns_were_written_down_was_taken_abba() {
+        let sides = |turns: [Option<u32>; 4]| {
+            let sample = |turn: &Option<u32>| Sample { turn: *turn, ..sample(1) };
+            let first: Vec<Sample> = turns[..2].iter().map(sample).collect();
+            let second: Vec<Sample> = turns[2..].iter().map(sample).collect();
+            in_turn(&first, &second, Sample::cpu_us).second_led
+        };
+        assert_eq!(sides([None; 4]), [false, true]);
+        assert_eq!(sides([Some(1), Some(2), Some(0), Some(3)]), [true, false]);
     }
 
     #[test]
     fn a_failed_run_ends_it_and_is_kept() {
-        let runs = run(2, 0, Until::Runs(5), &Rule::default(), &mut |side, _| {
+        let runs = run(2, 0, Until::Runs(5), &Rule::default(), 5, &mut |side, _| {
             let ending = if side == 1 { Ending::Failed } else { Ending::Ok };
             Ok::<_, ()>(Sample { ending, ..sample(1) })
         });
@@ -214,12 +258,12 @@ mod tests {
         let count = |cost: &dyn Fn(usize, usize) -> u64| {
             let mut number = 0;
             let rule = Rule { draws: 200, ..Rule::default() };
-            let runs = run(2, 0, Until::Decided, &rule, &mut |side, _| {
+            let runs = run(2, 0, Until::Decided, &rule, 5, &mut |side, _| {
                 number += 1;
                 Ok::<_, ()>(sample(cost(side, number)))
             });
             let runs = runs.unwrap();
-            let (cpu, _) = verdicts(&runs.samples, &rule.for_looks(runs.looks)).unwrap();
+            let (cpu, _) = verdicts(&runs.samples[0], &runs.samples[1], &rule.for_looks(runs.looks));
             (runs.samples[0].len(), cpu.word)
         };
         assert_eq!(count(&|side, number| 1000 + 300 * side as u64 + number as u64 % 7), (10, Word::Slower));

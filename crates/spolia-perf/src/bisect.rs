@@ -4,7 +4,7 @@
 //! A commit is compared with the good one, runs of the two in turn. What separates them is half of the difference
 //! between the good and the bad commit: beyond it a commit is as the bad one, below it as the good one.
 
-use crate::benchmark::{LOOKS, Runs, Stopped, figures, run_until};
+use crate::benchmark::{LOOKS, Runs, Stopped, in_turn, run_until};
 use crate::check::Cost;
 use crate::record::Sample;
 use crate::verdict::{Rule, Verdict, Word, judge_in_turn};
@@ -35,8 +35,7 @@ impl Kind {
 /// The verdict of one cost of two sides.
 pub fn verdict(samples: &[Vec<Sample>], cost: Cost, rule: &Rule) -> Verdict {
     let side = |at: usize| samples.get(at).map(Vec::as_slice).unwrap_or_default();
-    let values = |at: usize| figures(side(at), |sample| cost.of_sample(sample));
-    judge_in_turn(&values(0), &values(1), rule)
+    judge_in_turn(&in_turn(side(0), side(1), |sample| cost.of_sample(sample)), rule)
 }
 
 /// Runs good and bad in turn until it is known which cost grew, at most `most` runs of each.
@@ -45,7 +44,8 @@ pub fn verdict(samples: &[Vec<Sample>], cost: Cost, rule: &Rule) -> Verdict {
 /// Those of `run`.
 pub fn ends_apart<E>(
     most: usize,
-    run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
+    seed: u64,
+    run: &mut dyn FnMut(usize, Option<u32>) -> Result<Sample, E>,
 ) -> Result<(Runs, Option<(Cost, Verdict)>), E> {
     let looks = looks(most);
     let rule = Rule::default().for_looks(looks.len() as u32);
@@ -55,7 +55,7 @@ pub fn ends_apart<E>(
         let both = of(samples);
         both.iter().any(|(_, one)| one.is_worse()) || both.iter().all(|(_, one)| one.is_decided())
     };
-    let runs = run_until(2, 1, &looks, &is_decided, run)?;
+    let runs = run_until(2, 1, &looks, &is_decided, seed, run)?;
     let worse = of(&runs.samples).into_iter().find(|(_, one)| one.is_worse());
     Ok((runs, worse))
 }
@@ -69,13 +69,14 @@ pub fn weigh<E>(
     cost: Cost,
     effect: f64,
     most: usize,
-    run: &mut dyn FnMut(usize, bool) -> Result<Sample, E>,
+    seed: u64,
+    run: &mut dyn FnMut(usize, Option<u32>) -> Result<Sample, E>,
 ) -> Result<(Runs, Verdict, Kind), E> {
     let looks = looks(most);
     let rule = Rule { effect_min: effect / 2.0, ..Rule::default() }.for_looks(looks.len() as u32);
     let of = |samples: &[Vec<Sample>]| verdict(samples, cost, &rule);
     let is_decided = |samples: &[Vec<Sample>]| kind(&of(samples), &rule) != Kind::Skipped;
-    let runs = run_until(2, 1, &looks, &is_decided, run)?;
+    let runs = run_until(2, 1, &looks, &is_decided, seed, run)?;
     let verdict = of(&runs.samples);
     let kind = if runs.stopped == Stopped::Done { kind(&verdict, &rule) } else { Kind::Skipped };
     Ok((runs, verdict, kind))
@@ -150,7 +151,7 @@ mod tests {
     fn half_of_the_difference_parts_good_from_bad() {
         let weighed = |cost: u64| {
             let mut number = 0;
-            let done = weigh(Cost::Cpu, 0.4, 40, &mut |side, _| {
+            let done = weigh(Cost::Cpu, 0.4, 40, 5, &mut |side, _| {
                 number += 1;
                 Ok::<_, ()>(sample([1000, cost][side] + number % 7))
             });
@@ -167,13 +168,13 @@ mod tests {
     #[test]
     fn the_cost_that_grew_is_found() {
         let mut number = 0;
-        let (runs, worse) = ends_apart(20, &mut |side, _| {
+        let (runs, worse) = ends_apart(20, 5, &mut |side, _| {
             number += 1;
             Ok::<_, ()>(sample(1000 + 400 * side as u64 + number % 7))
         })
         .unwrap();
         assert_eq!((runs.samples[1].len(), worse.unwrap().0), (10, Cost::Cpu));
-        let (runs, worse) = ends_apart(20, &mut |_, _| Ok::<_, ()>(sample(1000))).unwrap();
+        let (runs, worse) = ends_apart(20, 5, &mut |_, _| Ok::<_, ()>(sample(1000))).unwrap();
         assert_eq!((runs.samples[1].len(), worse), (10, None));
     }
 }

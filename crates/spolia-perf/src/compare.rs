@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::accept::Baseline;
-use crate::benchmark::figures;
+use crate::benchmark;
 use crate::error::PerfError;
 use crate::record::{Record, Sample, State, StepSpan};
-use crate::verdict::{Rule, Verdict, judge, judge_in_turn};
+use crate::verdict::{Rule, Verdict, judge};
 
 /// One subject on both sides.
 #[derive(Clone, Debug, Serialize)]
@@ -115,11 +115,8 @@ fn keys(records: &[Record]) -> Vec<Key<'_>> {
 /// No cost was observed on both sides.
 pub fn compare_in_turn(first: &Record, second: &Record, rule: &Rule) -> Result<Comparison, PerfError> {
     let (left, right) = (Side { records: vec![first] }, Side { records: vec![second] });
-    let judged = |figure: fn(&Sample) -> Option<u64>| {
-        judge_in_turn(&figures(&first.samples, figure), &figures(&second.samples, figure), rule)
-    };
-    let found =
-        of(&left, &right, key(second), (judged(Sample::cpu_us), judged(|sample| sample.wall_us)), rule);
+    let judged = benchmark::verdicts(&first.samples, &second.samples, rule);
+    let found = of(&left, &right, key(second), judged, rule);
     if found.is_empty() { Err(nothing_observed()) } else { Ok(found) }
 }
 

@@ -20,4 +20,4 @@ pub mod trace;
 pub mod verdict;
 
 pub use error::PerfError;
-pub use verdict::{Rule, Verdict, Word, judge, judge_in_turn};
+pub use verdict::{InTurn, Rule, Verdict, Word, both_in_turn, judge, judge_in_turn};

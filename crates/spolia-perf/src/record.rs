@@ -151,6 +151,10 @@ pub enum Ending {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sample {
+    /// Which run it was of all that two commands took in turn, from 0; absent where there was one command. A record without
+    /// it was taken A B B A ….
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u32>,
     /// When it started, µs since 1970 by the machine's clock, which may be set meanwhile.
     pub started_at_us: Option<u64>,
     /// From start to exit by a clock that is never set, µs.

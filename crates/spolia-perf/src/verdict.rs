@@ -6,26 +6,29 @@
 //! | `same` | the whole interval of the difference lies within [`Rule::effect_min`] |
 //! | `inconclusive` | neither: more runs are needed, and about how many is said |
 //!
-//! Runs that were taken in turn are judged in pairs ([`judge_in_turn`]): each is compared with the one that ran beside it,
+//! Runs that were taken in turn are judged in pairs ([`judge_in_turn`]): each is compared with those that ran near it,
 //! so that what slows a machine for a tenth of a second slows both. Runs of different times are judged by all their
 //! ranks ([`judge`]).
 //!
 //! A comparison has one verdict for CPU time and one for wall time: a build that waits for a lock or a remote
 //! burns no CPU, and a busy machine changes wall time only. A comparison may be wrong in 0.5% of the cases in which
-//! nothing differs; its two verdicts share that.
+//! nothing differs; its two verdicts share that ([`both_in_turn`]).
 
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::bootstrap::{DRAWS, ratio_interval};
 use crate::statistics::rank::mann_whitney;
 use crate::statistics::shift::{Interval, hodges_lehmann, median_ratio, shift_interval};
-use crate::statistics::signed::{Location, signed_rank};
+use crate::statistics::turns::{Pair, Turns};
 use crate::statistics::{median, normal_exceeded_with};
 
 /// How often a real difference should be found by the runs that are said to be needed: 9 in 10.
 const POWER: f64 = 0.9;
 /// How sure it must be that a difference is more than [`Rule::effect_min`]: 95% at the end that is near.
 const NEAR_CONFIDENCE: f64 = 0.9;
+/// CPU time's part of what a comparison of runs in turn may be wrong in; the rest is wall time's. A busy machine blurs
+/// wall time so much more that little is found there with a larger part.
+const CPU_PART: f64 = 0.8;
 /// More runs than this are not proposed: the difference lies at the limit itself.
 const MORE_MAX: f64 = 5000.0;
 
@@ -60,6 +63,11 @@ impl Rule {
         Self { p_max: self.p_max / looks, confidence: 1.0 - (1.0 - self.confidence) / looks, ..self }
     }
 
+    /// The rule for a verdict that gets `part` of what both of a comparison may be wrong in.
+    fn for_part(&self, part: f64) -> Self {
+        Self { p_max: 2.0 * self.p_max * part, ..*self }
+    }
+
     /// The fewest runs of each side with which `slower` or `faster` can be said at all.
     pub fn runs_min(&self) -> usize {
         let mut choices = 1.0;
@@ -85,7 +93,7 @@ impl Rule {
 pub enum Test {
     /// All of one side with all of the other, by rank: Mann–Whitney.
     Ranks,
-    /// Each with the one that ran beside it: Wilcoxon's signed ranks of the logarithms of their ratios.
+    /// Each with those that ran near it, by the coins that put the sides of each pair in order ([`Turns`]).
     Pairs,
 }
 
@@ -126,8 +134,8 @@ pub struct Verdict {
     pub medians: (Option<f64>, Option<f64>),
     /// How they were compared.
     pub test: Test,
-    /// The relative difference: 0.2 is 20% more in the second. Of [`Test::Ranks`] that of the medians, of [`Test::Pairs`] the
-    /// pseudo-median of the pairs' ratios.
+    /// The relative difference: 0.2 is 20% more in the second. Of [`Test::Ranks`] that of the medians, of [`Test::Pairs`]
+    /// [`Turns::middle`].
     pub effect: Option<f64>,
     /// Where the true difference lies, with [`Rule::confidence`].
     pub interval: Option<Interval>,
@@ -161,6 +169,11 @@ impl Verdict {
     /// Whether the second is known to cost more.
     pub fn is_worse(&self) -> bool {
         self.word == Word::Slower
+    }
+
+    /// Whether `slower` or `faster` was found.
+    fn differs(&self) -> bool {
+        matches!(self.word, Word::Slower | Word::Faster)
     }
 
     /// Whether a word other than `inconclusive` was found.
@@ -197,38 +210,73 @@ pub fn judge(first: &[f64], second: &[f64], rule: &Rule) -> Verdict {
     Verdict { shift, ..found.verdict(rule) }
 }
 
-/// Compares `second` to `first`, of which the values at the same place ran beside each other; `None` was not measured.
-/// Where the pairs are too few for their test, or a value is not above zero, all are compared with all, as by [`judge`].
-pub fn judge_in_turn(first: &[Option<f64>], second: &[Option<f64>], rule: &Rule) -> Verdict {
-    let both = first.iter().zip(second).filter_map(|(one, other)| one.zip(*other));
-    let pairs: Vec<(f64, f64)> = both.filter(|(one, other)| *one > 0.0 && *other > 0.0).collect();
-    let (ones, others): (Vec<f64>, Vec<f64>) =
-        (first.iter().flatten().copied().collect(), second.iter().flatten().copied().collect());
-    let runs = (ones.len(), others.len());
-    if pairs.len() < rule.pairs_min() || runs != (pairs.len(), pairs.len()) {
-        return judge(&ones, &others, rule);
+/// One cost of two sides that took turns.
+#[derive(Clone, Debug, Default)]
+pub struct InTurn {
+    /// Of each run of the first side; `None` was not measured.
+    pub first: Vec<Option<f64>>,
+    /// Of each run of the second side; those at the same place ran beside each other.
+    pub second: Vec<Option<f64>>,
+    /// For each place, whether the second side went first.
+    pub second_led: Vec<bool>,
+}
+
+impl InTurn {
+    /// All pairs; `None` where a run has nothing beside it, or a value is not above zero.
+    fn pairs(&self) -> Option<Vec<Pair>> {
+        let sides = self.first.iter().zip(&self.second).zip(&self.second_led);
+        let is_whole = self.first.len() == self.second.len() && self.first.len() == self.second_led.len();
+        let pair = |((first, second), second_led): ((&Option<f64>, &Option<f64>), &bool)| {
+            Some(Pair { first: (*first)?, second: (*second)?, second_led: *second_led })
+        };
+        let pairs = sides.map(pair).collect::<Option<Vec<Pair>>>().filter(|_| is_whole)?;
+        pairs.iter().all(|pair| pair.first > 0.0 && pair.second > 0.0).then_some(pairs)
     }
-    let ratios: Vec<f64> = pairs.iter().map(|(one, other)| (other / one).ln()).collect();
-    let location = Location::of(&ratios);
-    let (Some(test), Some(middle)) = (signed_rank(&ratios), location.middle()) else {
-        return judge(&ones, &others, rule);
-    };
-    let interval = |confidence: f64| {
-        let ends = location.interval(confidence)?;
-        Some(Interval { low: ends.low.exp_m1(), high: ends.high.exp_m1() })
-    };
-    let found = Found {
-        runs,
-        medians: (median(&ones), median(&others)),
-        test: Test::Pairs,
-        fewest: rule.pairs_min(),
-        p: test.p,
-        effect: middle.exp_m1(),
-        interval: interval(rule.confidence),
-        near: interval(NEAR_CONFIDENCE).unwrap_or(Interval { low: 0.0, high: 0.0 }),
-        to_differ: 3.0 * (test.share_above() - 0.5).powi(2),
-    };
-    found.verdict(rule)
+}
+
+/// Compares the second side to the first. Where the pairs are too few for their test, or not all are whole, all
+/// runs are compared with all, as by [`judge`].
+pub fn judge_in_turn(sides: &InTurn, rule: &Rule) -> Verdict {
+    let found = sides.pairs().filter(|pairs| pairs.len() >= rule.pairs_min()).and_then(|pairs| {
+        let turns = Turns::of(&pairs);
+        let (coins, middle) = (turns.coins()?, turns.middle()?);
+        let interval = |confidence: f64| {
+            let ends = turns.interval(confidence)?;
+            Some(Interval { low: ends.low.exp_m1(), high: ends.high.exp_m1() })
+        };
+        let side = |of: fn(&Pair) -> f64| median(&pairs.iter().map(of).collect::<Vec<f64>>());
+        Some(Found {
+            runs: (pairs.len(), pairs.len()),
+            medians: (side(|pair| pair.first), side(|pair| pair.second)),
+            test: Test::Pairs,
+            fewest: rule.pairs_min(),
+            p: coins.p,
+            effect: middle.exp_m1(),
+            interval: interval(rule.confidence),
+            near: interval(NEAR_CONFIDENCE).unwrap_or(Interval { low: 0.0, high: 0.0 }),
+            to_differ: coins.z.powi(2) / pairs.len() as f64,
+        })
+    });
+    match found {
+        Some(found) => found.verdict(rule),
+        None => {
+            let known = |side: &[Option<f64>]| side.iter().flatten().copied().collect::<Vec<f64>>();
+            judge(&known(&sides.first), &known(&sides.second), rule)
+        }
+    }
+}
+
+/// The verdicts of CPU and of wall time of the same runs. They share what a comparison may be wrong in, and where one
+/// differs the other gets all of it: it would be wrong only where that was no error. Source: Holm, "A simple sequentially
+/// rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979), with weights.
+pub fn both_in_turn(cpu: &InTurn, wall: &InTurn, rule: &Rule) -> (Verdict, Verdict) {
+    let (of_cpu, of_wall) =
+        (judge_in_turn(cpu, &rule.for_part(CPU_PART)), judge_in_turn(wall, &rule.for_part(1.0 - CPU_PART)));
+    match (of_cpu.differs(), of_wall.differs()) {
+        (true, false) => (of_cpu, judge_in_turn(wall, &rule.for_part(1.0))),
+        (false, true) => (judge_in_turn(cpu, &rule.for_part(1.0)), of_wall),
+        _ => (of_cpu, of_wall),
+    }
 }
 
 /// What a test found, from which the word follows.
@@ -243,8 +291,8 @@ struct Found {
     interval: Option<Interval>,
     /// The same with [`NEAR_CONFIDENCE`].
     near: Interval,
-    /// The number of runs needed to see the difference is z² by this: Noether, "Sample size determination for some common
-    /// nonparametric tests", JASA 82 (1987).
+    /// The number of runs needed to see the difference is z² by this. Of ranks: Noether, "Sample size determination for some
+    /// common nonparametric tests", JASA 82 (1987).
     to_differ: f64,
 }
 
@@ -365,31 +413,39 @@ mod tests {
     }
 
     /// Two sides run in turn on a machine that is sometimes half as slow again, for `stay` runs at a time.
-    fn in_turn(factor: f64, stay: usize) -> [Vec<Option<f64>>; 2] {
-        let mut sides = [Vec::new(), Vec::new()];
+    fn in_turn(factor: f64, stay: usize) -> InTurn {
+        let mut sides = InTurn::default();
         for number in 0..40 {
-            let side = crate::benchmark::side(number, 2);
+            let side = crate::benchmark::side(number, 2, 7);
             let slow = if number / stay % 2 == 1 { 1.5 } else { 1.0 };
             let jitter = 1.0 + (number * 7919 % 40) as f64 / 1000.0;
-            sides[side].push(Some(100.0 * slow * jitter * if side == 1 { factor } else { 1.0 }));
+            let cost = Some(100.0 * slow * jitter * if side == 1 { factor } else { 1.0 });
+            if number % 2 == 0 {
+                sides.second_led.push(side == 1);
+            }
+            if side == 1 { sides.second.push(cost) } else { sides.first.push(cost) }
         }
         sides
     }
 
+    fn swapped(sides: &InTurn) -> InTurn {
+        let second_led = sides.second_led.iter().map(|led| !led).collect();
+        InTurn { first: sides.second.clone(), second: sides.first.clone(), second_led }
+    }
+
     #[test]
     fn pairs_see_what_a_restless_machine_hides() {
-        let [first, second] = in_turn(1.2, 10);
+        let slower = in_turn(1.2, 10);
         let rule = Rule::default();
-        let verdict = judge_in_turn(&first, &second, &rule);
+        let verdict = judge_in_turn(&slower, &rule);
         assert_eq!((verdict.word, verdict.test, verdict.runs), (Word::Slower, Test::Pairs, (20, 20)));
         assert!((verdict.effect.unwrap() - 0.2).abs() < 0.03, "{verdict:?}");
         let all = |side: &[Option<f64>]| -> Vec<f64> { side.iter().flatten().copied().collect() };
-        assert_eq!(judge(&all(&first), &all(&second), &rule).word, Word::Inconclusive);
-        assert_eq!(judge_in_turn(&second, &first, &rule).word, Word::Faster);
-        let [first, second] = in_turn(1.0, 10);
-        assert_eq!(judge_in_turn(&first, &second, &rule).word, Word::Same);
-        let [first, second] = in_turn(1.03, 10);
-        assert!(!judge_in_turn(&first, &second, &rule).is_worse());
+        assert_eq!(judge(&all(&slower.first), &all(&slower.second), &rule).word, Word::Inconclusive);
+        let faster = judge_in_turn(&swapped(&slower), &rule);
+        assert_eq!((faster.word, faster.p), (Word::Faster, verdict.p));
+        assert_eq!(judge_in_turn(&in_turn(1.0, 10), &rule).word, Word::Same);
+        assert!(!judge_in_turn(&in_turn(1.03, 10), &rule).is_worse());
     }
 
     #[test]
@@ -397,7 +453,8 @@ mod tests {
         let rule = Rule::default();
         assert_eq!(rule.pairs_min(), 10);
         let check = |first: Vec<Option<f64>>, second: Vec<Option<f64>>, test: Test, word: Word| {
-            let verdict = judge_in_turn(&first, &second, &rule);
+            let second_led = (0..first.len()).map(|at| at % 3 == 1).collect();
+            let verdict = judge_in_turn(&InTurn { first, second, second_led }, &rule);
             assert_eq!((verdict.test, verdict.word), (test, word), "{verdict:?}");
         };
         let many = |value: f64, count: usize| -> Vec<Option<f64>> {
@@ -411,6 +468,26 @@ mod tests {
         holes[3] = None;
         check(many(1.0, 12), holes, Test::Ranks, Word::Slower);
         check(vec![None; 12], many(1.0, 12), Test::Ranks, Word::Inconclusive);
+    }
+
+    /// p of pairs of which one more or one less leans the other way.
+    #[test]
+    fn what_one_cost_has_shown_the_other_need_not_share() {
+        let rule = Rule::default();
+        // Eleven of twelve pairs lean one way: p is between wall time's part and the whole.
+        let mut wall = in_turn(1.2, 40);
+        wall.first.truncate(12);
+        wall.second.truncate(12);
+        wall.second_led.truncate(12);
+        let last = wall.first[11];
+        wall.first[11] = wall.second[11];
+        wall.second[11] = last;
+        let p = judge_in_turn(&wall, &rule).p.unwrap();
+        assert!(2.0 * rule.p_max * (1.0 - CPU_PART) < p && p < 2.0 * rule.p_max, "{p}");
+        let (cpu, alone) = both_in_turn(&in_turn(1.0, 10), &wall, &rule);
+        assert_eq!((cpu.word, alone.word), (Word::Same, Word::Inconclusive));
+        let (cpu, beside) = both_in_turn(&in_turn(1.2, 10), &wall, &rule);
+        assert_eq!((cpu.word, beside.word), (Word::Slower, Word::Slower));
     }
 
     #[test]

@@ -7,7 +7,7 @@ import json
 import sys
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 runs = json.load(open(sys.argv[1]))
 wall = [run[0] for run in runs]
@@ -48,35 +48,48 @@ def rank_tests(first, second):
     return found
 
 
-def by_all_signs(differences):
-    """The two-sided p of the signed rank sum: every choice of signs looked at."""
-    moved = [value for value in differences if value != 0]
-    ranks = stats.rankdata(np.abs(moved))
-    observed = sum(rank for rank, value in zip(ranks, moved) if value > 0)
-    sums = [np.dot(ranks, signs) for signs in itertools.product((0, 1), repeat=len(ranks))]
-    below = np.mean([value <= observed + 1e-9 for value in sums])
-    above = np.mean([value >= observed - 1e-9 for value in sums])
-    return float(min(1, 2 * min(below, above)))
+CLIP, FADE, REACH, PARTS = 0.2, 0.3, 8, 4000
 
 
-def signed(differences):
-    moved = [value for value in differences if value != 0]
-    means = [(one + other) / 2 for at, one in enumerate(differences) for other in differences[at:]]
-    approximate = stats.wilcoxon(moved, method="asymptotic", correction=True)
-    # `statistic` is the smaller rank sum: the positive one is counted here.
-    ranks = stats.rankdata(np.abs(moved))
-    found = {
-        "differences": differences,
-        "w": float(sum(rank for rank, value in zip(ranks, moved) if value > 0)),
-        "p_normal": float(approximate.pvalue),
-        "p_exact": None,
-        "pseudo_median": float(np.median(means)),
+def leans(first, second, second_led, shift=0.0):
+    """How far each pair leans to its second side: scores of each run among those near it, clipped."""
+    logs, is_second = [], []
+    for one, other, led in zip(first, second, second_led):
+        both = [(np.log(one), False), (np.log(other) - shift, True)]
+        for log, which in reversed(both) if led else both:
+            logs.append(log)
+            is_second.append(which)
+    at = np.arange(len(logs))
+    apart = np.abs(at[:, None] - at[None, :])
+    weights = np.where((apart > 0) & (apart <= REACH), FADE ** (apart - 1.0), 0.0)
+    logs = np.array(logs)
+    scores = (weights * np.clip(logs[:, None] - logs[None, :], -CLIP, CLIP)).sum(axis=1)
+    signed = np.where(is_second, scores, -scores)
+    return signed[0::2] + signed[1::2]
+
+
+def turns(first, second, second_led):
+    found = leans(first, second, second_led)
+    z = float(found.sum() / np.sqrt((found**2).sum()))
+    parts = np.sign(found) * np.round(np.abs(found) / np.abs(found).sum() * PARTS)
+    # All signs looked at, on both sides; scipy doubles the smaller tail as well.
+    p_exact = None
+    if len(parts) <= 14:
+        p_exact = stats.permutation_test(
+            (parts,), lambda x, axis: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
+        ).pvalue
+    width = 2 + max(map(abs, np.log(first + second))) * 2
+    middle = optimize.brentq(lambda shift: leans(first, second, second_led, shift).sum(), -width, width, xtol=1e-14)
+    return {
+        "first": first,
+        "second": second,
+        "second_led": second_led,
+        "leans": [float(lean) for lean in found],
+        "z": z,
+        "p_exact": None if p_exact is None else float(p_exact),
+        "p_normal": float(2 * stats.norm.sf(abs(z))),
+        "middle": float(middle),
     }
-    if len(moved) <= 14:
-        found["p_exact"] = by_all_signs(differences)
-    elif len(moved) <= 50 and len(set(np.abs(moved))) == len(moved):
-        found["p_exact"] = float(stats.wilcoxon(moved, method="exact").pvalue)
-    return found
 
 
 def series(values):
@@ -90,14 +103,17 @@ def series(values):
     }
 
 
-SIGNED = {
-    "one": [0.5],
-    "above": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
-    "mixed": [1.5, -0.3, 2.2, 0.8, -1.1, 3.0, 0.4, 2.7],
-    "ties_and_zeros": [1, 1, -1, 0, 2, 2, -3, 0, 4, 1],
-    "cpu_pairs": [float(np.log(b / a)) for a, b in zip(cpu[0::2], cpu[1::2])],
-    "wall_pairs": [float(np.log(b / a)) for a, b in zip(wall[0::2], wall[1::2])],
-    "wall_many": [float(np.log(1.05 * b / a)) for a, b in zip(wall + wall[:20], wall[7:] + wall[:27])],
+def coins(count):
+    return [at * 7 % 5 in (1, 4) for at in range(count)]
+
+
+TURNS = {
+    "three": ([1.0, 2.0, 3.0], [1.5, 1.9, 3.4], [False, True, True]),
+    "apart": ([10 + at % 3 for at in range(10)], [14 + at % 4 for at in range(10)], coins(10)),
+    "mixed": (wall[:12], [value * 1.1 for value in wall[12:24]], coins(12)),
+    "cpu_pairs": (cpu[0::2], cpu[1::2], coins(30)),
+    "cpu_slower": (cpu[:14], [value * 1.08 for value in cpu[14:28]], coins(14)),
+    "wall_many": (wall + wall[:20], [1.05 * value for value in wall[7:] + wall[:27]], coins(80)),
 }
 bootstrap = stats.bootstrap(
     (wall,), np.median, confidence_level=0.99, method="percentile", n_resamples=20000, rng=np.random.default_rng(1)
@@ -105,7 +121,7 @@ bootstrap = stats.bootstrap(
 json.dump(
     {
         "samples": {name: {"first": a, "second": b, **rank_tests(a, b)} for name, (a, b) in SAMPLES.items()},
-        "signed": {name: signed(values) for name, values in SIGNED.items()},
+        "turns": {name: turns(*pairs) for name, pairs in TURNS.items()},
         "series": {name: {"values": values, **series(values)} for name, values in SERIES.items()},
         "normal_above": [[z, float(stats.norm.sf(z))] for z in (-3, -1, 0, 0.5, 1, 2, 3, 3.6, 4, 6, 8)],
         "wall_median_interval_99": [float(bootstrap.low), float(bootstrap.high)],

@@ -6,10 +6,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use super::Observed;
 
 const MOUNT: &str = "/sys/fs/cgroup";
+/// Before the number of the process that made a group.
+const NAME: &str = "spolia-perf-";
 
 /// A group of our own below the one we are in.
 struct Made {
@@ -21,7 +24,7 @@ struct Made {
 
 impl Made {
     fn enter(home: PathBuf, door: &'static str) -> Observed<Self> {
-        let group = home.join(format!("spolia-perf-{}", std::process::id()));
+        let group = home.join(format!("{NAME}{}", std::process::id()));
         let cannot = |error: std::io::Error| format!("no cgroup may be made: {error}");
         // One of a process that was killed and had our number.
         let _none = fs::remove_dir(&group);
@@ -72,6 +75,11 @@ impl Group {
     /// Makes what may be made and enters it.
     pub(super) fn enter() -> Result<Self, String> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| {
+            let homes = ["memory", "cpuacct", ""].into_iter().filter_map(|name| home(&own, name).ok());
+            homes.for_each(|home| sweep(&home, &|process| Path::new(&format!("/proc/{process}")).exists()));
+        });
         let group = Self {
             memory: home(&own, "memory").and_then(|home| Made::enter(home, "tasks")),
             cpu: home(&own, "cpuacct").and_then(|home| Made::enter(home, "tasks")),
@@ -109,6 +117,19 @@ impl Group {
     }
 }
 
+/// Removes groups of processes that were killed: named as ours are, made by a process that is gone, and empty. A group with
+/// somebody in it cannot be removed, so another's that only seems gone, from where we are, stays.
+fn sweep(home: &Path, is_running: &dyn Fn(u32) -> bool) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(NAME));
+        let maker = maker.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        if maker.and_then(|digits| digits.parse().ok()).is_some_and(|process| !is_running(process)) {
+            let _busy = fs::remove_dir(entry.path());
+        }
+    }
+}
+
 /// The folder of the group we are in: `controller` of version 1, or version 2 for an empty name.
 fn home(own: &str, controller: &str) -> Observed<PathBuf> {
     let at = place(own, controller).ok_or_else(|| format!("there is no `{controller}` cgroup here"))?;
@@ -135,6 +156,21 @@ fn place<'t>(own: &'t str, controller: &str) -> Option<&'t str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_empty_groups_of_processes_that_are_gone_are_removed() {
+        let home = tempfile::TempDir::new().unwrap();
+        let names =
+            ["spolia-perf-7", "spolia-perf-8", "spolia-perf-9", "spolia-perf-", "spolia-perf-7x", "else-7"];
+        for name in names {
+            fs::create_dir(home.path().join(name)).unwrap();
+        }
+        fs::create_dir(home.path().join("spolia-perf-9/below")).unwrap();
+        sweep(home.path(), &|process| process == 8);
+        let is_left = names.map(|name| home.path().join(name).exists());
+        assert_eq!(is_left, [false, true, true, true, true, true]);
+        sweep(&home.path().join("none"), &|_| false);
+    }
 
     #[test]
     fn our_place_is_found_in_either_version() {

@@ -10,8 +10,8 @@ pub mod outlier;
 pub mod random;
 pub mod rank;
 pub mod shift;
-pub mod signed;
 pub mod trend;
+pub mod turns;
 
 /// The arithmetic mean.
 pub fn mean(values: &[f64]) -> Option<f64> {

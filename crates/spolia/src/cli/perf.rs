@@ -164,9 +164,10 @@ pub(crate) struct BisectArgs {
 
 /// Run a build or a command many times, beside another one where it is to be compared
 ///
-/// Runs of the two alternate (A B B A), so that a machine that changes changes both. Steps are built as `spolia build`
-/// would, with --cold (the default) every run without the cache, with --warm with everything in place. Exit code 1
-/// where a run fails: it ends there. Exit code 5 where the command is slower than that of --vs.
+/// Runs of the two alternate, in pairs A B or B A as a coin falls, so that a machine that changes changes both.
+/// Steps are built as `spolia build` would, with --cold (the default) every run without the cache, with --warm with
+/// everything in place. Exit code 1 where a run fails: it ends there. Exit code 5 where the command is slower than
+/// that of --vs.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct BenchmarkArgs {
     /// Steps to build, with all they need [default: every step]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use spolia_core::event::EventKind;
 use spolia_engine::Cancel;
 use spolia_engine::measure::{self, Closely, Output, Subject, Watch};
-use spolia_perf::benchmark::{Runs, Stopped, Until, doubts, run as run_all};
+use spolia_perf::benchmark::{Runs, Stopped, Until, doubts, run as run_all, seed_of};
 use spolia_perf::compare::{Comparison, compare_in_turn};
 use spolia_perf::record::{Ending, Facts, Record, Sample, State};
 use spolia_perf::statistics::bootstrap::median_interval;
@@ -60,10 +60,12 @@ pub(crate) fn run(args: &BenchmarkArgs, perf: &Perf<'_>) -> Result<Exit, Failure
     let rule = Rule::default();
     let mut live = LiveLine::new(perf);
     let mut done = 0;
-    let ran = run_all(sides.len(), warm_ups, until, &rule, &mut |side, counts| {
+    let ran = run_all(sides.len(), warm_ups, until, &rule, seed_of(run.as_str()), &mut |side, turn| {
+        let counts = turn.is_some();
         let what = if counts { "run" } else { "warm-up" };
         live.text("measuring", &format!("{what} {} of `{}`", done / sides.len() + 1, sides[side].name));
-        let sample = one(&sides[side], args, perf, &cancel)?;
+        let turn = turn.filter(|_| sides.len() > 1);
+        let sample = Sample { turn, ..one(&sides[side], args, perf, &cancel)? };
         done += usize::from(counts);
         if counts || !sample.is_ok() {
             journal.take(EventKind::Measured { series: side as u32, sample: value(&sample) });

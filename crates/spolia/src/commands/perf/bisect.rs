@@ -13,7 +13,7 @@ use spolia_core::event::EventKind;
 use spolia_engine::Cancel;
 use spolia_engine::measure::{self, Closely, Output, Subject, Watch};
 use spolia_perf::PerfError;
-use spolia_perf::benchmark::{Runs, Stopped};
+use spolia_perf::benchmark::{Runs, Stopped, seed_of};
 use spolia_perf::bisect::{Kind, Next, ends_apart, next, weigh};
 use spolia_perf::check::Cost;
 use spolia_perf::history::folder;
@@ -62,6 +62,7 @@ pub(crate) fn run(args: &BisectArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
         ends: &ends,
         journal,
         facts,
+        seed: seed_of(run.as_str()),
         series: 0,
         looked: Vec::new(),
         live: LiveLine::new(perf),
@@ -215,6 +216,7 @@ struct Hunt<'h> {
     ends: &'h Ends,
     journal: Journal,
     facts: Facts,
+    seed: u64,
     series: u32,
     looked: Vec<Looked>,
     live: LiveLine<'h>,
@@ -230,7 +232,7 @@ impl Hunt<'_> {
         if let Some(why) = self.prepare(&bad)? {
             return Err(Failure::new(Exit::StepFailed, format!("the bad commit: {why}")));
         }
-        let (runs, worse) = self.measured(&bad, |run| ends_apart(most, run))?;
+        let (runs, worse) = self.measured(&bad, |seed, run| ends_apart(most, seed, run))?;
         if let Stopped::Failed(side) = runs.stopped {
             let which = ["good", "bad"][side];
             return Err(Failure::new(Exit::StepFailed, format!("the command failed at the {which} commit"))
@@ -259,7 +261,7 @@ impl Hunt<'_> {
                 Some(why) => (Kind::Skipped, None, Some(why)),
                 None => {
                     let (runs, (verdict, kind)) =
-                        self.measured(&asked, |run| weigh(cost, effect, most, run).map(triple))?;
+                        self.measured(&asked, |seed, run| weigh(cost, effect, most, seed, run).map(triple))?;
                     let failed = matches!(runs.stopped, Stopped::Failed(_));
                     let because = failed.then(|| "the command failed".to_owned());
                     (kind, Some(verdict), because)
@@ -355,7 +357,10 @@ impl Hunt<'_> {
     fn measured<T>(
         &mut self,
         commit: &str,
-        decide: impl FnOnce(&mut dyn FnMut(usize, bool) -> Result<Sample, Failure>) -> Result<(Runs, T), Failure>,
+        decide: impl FnOnce(
+            u64,
+            &mut dyn FnMut(usize, Option<u32>) -> Result<Sample, Failure>,
+        ) -> Result<(Runs, T), Failure>,
     ) -> Result<(Runs, T), Failure> {
         let title = self.title(commit);
         let series = self.series;
@@ -366,21 +371,22 @@ impl Hunt<'_> {
             self.journal.take(EventKind::Measuring { series: series + side as u32, facts: value(&facts) });
         }
         let mut count = 0;
-        let mut run = |side: usize, counts: bool| {
+        let seed = self.seed ^ (u64::from(series) << 32);
+        let mut run = |side: usize, turn: Option<u32>| {
             count += 1;
             self.live.text("measuring", &format!("{} {title}, run {count}", short(commit)));
             let folder = self.clones.tree(side).join(&self.ends.below);
-            let sample = self.once(&self.args.command, &folder)?;
+            let sample = Sample { turn, ..self.once(&self.args.command, &folder)? };
             if sample.ending == Ending::Cancelled {
                 return Err(Failure::new(Exit::Interrupted, "stopped"));
             }
-            if counts || !sample.is_ok() {
+            if turn.is_some() || !sample.is_ok() {
                 let event = EventKind::Measured { series: series + side as u32, sample: value(&sample) };
                 self.journal.take(event);
             }
             Ok(sample)
         };
-        decide(&mut run)
+        decide(seed, &mut run)
     }
 }
 
