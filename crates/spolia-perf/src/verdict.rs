@@ -470,7 +470,6 @@ mod tests {
         check(vec![None; 12], many(1.0, 12), Test::Ranks, Word::Inconclusive);
     }
 
-    /// p of pairs of which one more or one less leans the other way.
     #[test]
     fn what_one_cost_has_shown_the_other_need_not_share() {
         let rule = Rule::default();
@@ -479,9 +478,7 @@ mod tests {
         wall.first.truncate(12);
         wall.second.truncate(12);
         wall.second_led.truncate(12);
-        let last = wall.first[11];
-        wall.first[11] = wall.second[11];
-        wall.second[11] = last;
+        std::mem::swap(&mut wall.first[11], &mut wall.second[11]);
         let p = judge_in_turn(&wall, &rule).p.unwrap();
         assert!(2.0 * rule.p_max * (1.0 - CPU_PART) < p && p < 2.0 * rule.p_max, "{p}");
         let (cpu, alone) = both_in_turn(&in_turn(1.0, 10), &wall, &rule);
