@@ -397,6 +397,9 @@ pub(crate) struct SweepArgs {
     /// Keep aside what goes, below the target directory, until `spolia sweep undo` or for a week
     #[arg(long, conflicts_with = "all")]
     pub(crate) quarantine: bool,
+    /// Also add up what stays, and every byte and second of what goes: looks at every file, which takes longer
+    #[arg(long)]
+    pub(crate) sizes: bool,
     /// Leave a profile in which a build runs, instead of waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,
