@@ -43,6 +43,8 @@ use crate::toolchain::{Answer, Question, Watch};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// An answer that was of use is marked so once in so long.
+const MEMO_TOUCHED: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most units that are remembered as of older lock files.
 const STRANGERS_MAX: usize = 1_000_000;
 /// The largest remembered answer that is read, bytes.
@@ -77,40 +79,45 @@ pub struct Asker<'a> {
     waited_us: AtomicU64,
 }
 
-/// Units that were compiled with a package that the lock file has not, by their hashes. What is new among them is
-/// written down when it is dropped.
-#[derive(Debug, Default)]
+/// Units that were compiled with another package than some, by their hashes: so also with another one than fewer of them.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Strangers {
+    packages: BTreeSet<u64>,
+    units: HashSet<UnitHash>,
+    #[serde(skip)]
     place: Option<PathBuf>,
-    known: HashSet<UnitHash>,
-    has_new: bool,
 }
 
 impl Strangers {
     /// Whether this unit is one.
     pub(crate) fn has(&self, hash: UnitHash) -> bool {
-        self.known.contains(&hash)
+        self.units.contains(&hash)
     }
 
-    /// Takes in some more.
-    pub(crate) fn add(&mut self, hashes: impl Iterator<Item = UnitHash>) {
-        for hash in hashes {
-            self.has_new |= self.known.insert(hash);
+    /// Keeps to what is true of these packages as well; whether that is all that was known.
+    pub(crate) fn hold_for(&mut self, packages: &BTreeSet<u64>) -> bool {
+        if packages.is_subset(&self.packages) {
+            return true;
         }
+        self.units.clear();
+        self.packages.clone_from(packages);
+        false
     }
 
-    /// Writes nothing down, unless all is known that they are judged by.
-    pub(crate) fn forget_unless(&mut self, is_known: bool) {
-        self.place.take_if(|_| !is_known);
+    /// The packages that they are judged by.
+    pub(crate) fn packages(&self) -> &BTreeSet<u64> {
+        &self.packages
     }
-}
 
-impl Drop for Strangers {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take_if(|_| self.has_new && self.known.len() <= STRANGERS_MAX) {
-            let known: Vec<u64> = self.known.iter().map(|hash| hash.0).collect();
+    /// Takes in some more that are judged by [`Strangers::packages`], and writes all down.
+    pub(crate) fn remember(&mut self, units: impl Iterator<Item = UnitHash>) {
+        let known = self.units.len();
+        self.units.extend(units);
+        if let Some(place) = &self.place
+            && (known + 1..=STRANGERS_MAX).contains(&self.units.len())
+        {
             // Forgetting costs the next sweep some reading.
-            let _unwritten = remember(&place, &known);
+            let _unwritten = remember(place, self);
         }
     }
 }
@@ -572,16 +579,14 @@ impl<'a> Asker<'a> {
         Ok((named, Asked { wall: began.elapsed(), remembered: false }))
     }
 
-    /// The units that are known to be of other lock files than the workspace's. `packages` are those that its own
-    /// commands need: with the workspace's basis they decide what else its lock file has.
-    pub(crate) fn strangers(&self, workspace: &Workspace, packages: &BTreeSet<u64>) -> Strangers {
+    /// The units that are known to be of other lock files than the workspace's.
+    pub(crate) fn strangers(&self, workspace: &Workspace) -> Strangers {
         let place = workspace.basis.and_then(|basis| {
             let toolchain = self.toolchain(&workspace.root, &CargoCommand::default()).ok()?;
-            let packages: Vec<u8> = packages.iter().flat_map(|package| package.to_le_bytes()).collect();
-            self.place("strangers", &[basis.to_string().as_bytes(), toolchain.said.as_bytes(), &packages])
+            self.place("strangers", &[basis.to_string().as_bytes(), toolchain.said.as_bytes()])
         });
-        let known: Vec<u64> = place.as_deref().and_then(recall).unwrap_or_default();
-        Strangers { place, known: known.into_iter().map(UnitHash).collect(), has_new: false }
+        let known: Strangers = place.as_deref().and_then(recall).unwrap_or_default();
+        Strangers { place, ..known }
     }
 
     fn skeleton(
@@ -670,13 +675,18 @@ fn complaint(text: &str) -> String {
 
 fn recall<T: DeserializeOwned>(place: &Path) -> Option<T> {
     use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(place).ok()?.take(MEMO_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let file = std::fs::File::open(place).ok()?;
+    let found = file.metadata().ok()?;
+    let mut text = Vec::with_capacity(usize::try_from(found.len().min(MEMO_BYTES_MAX)).unwrap_or(0) + 1);
+    file.take(MEMO_BYTES_MAX).read_to_end(&mut text).ok()?;
     let known = serde_json::from_slice(&text).ok()?;
-    // Its time says when it was last of use.
-    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-    let _untouched = rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::empty());
+    // Its time says on what day it was last of use.
+    let is_of_today = found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < MEMO_TOUCHED));
+    if !is_of_today {
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        let _untouched = rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::empty());
+    }
     Some(known)
 }
 

@@ -227,35 +227,36 @@ pub(crate) fn more(
         // Mostly what it was compiled with itself is gone already; only else the whole tree is read.
         unit.fingerprint.deps.iter().all(|one| packages.contains(&one.0)) && lineage.is_of(unit, packages)
     };
-    let mut everything = false;
-    let mut strangers = asker.strangers(workspace, &surveyed.packages);
+    let (mut everything, mut is_known) = (false, false);
+    let mut strangers = asker.strangers(workspace);
+    strangers.hold_for(&surveyed.packages);
     let target = surveyed.target.clone();
     let tree = Tree::of(&target, workspace, profiles);
     let mut unexplained = tree.unexplained(surveyed, &strangers);
     for stage in [Stage::Frequent, Stage::Selections, Stage::Variants, Stage::Features] {
         unexplained.retain(|unit| !is_live(surveyed, &unit.profile, &unit.hash));
         if unexplained.is_empty() {
-            return Ok(());
+            break;
         }
         if !everything && unexplained.iter().any(|unit| !is_of(unit, &surveyed.packages)) {
             // Packages that only some feature brings are in the lock file too.
             everything = true;
             let all = CargoCommand::new("check", &["--workspace", "--all-targets", "--all-features"]);
-            let answers = ask_all(std::slice::from_ref(&all), workspace, asker, 1, report);
-            // Without an answer now a later one may know more.
-            strangers.forget_unless(answers.iter().all(Result::is_ok));
-            for (named, asked) in answers.into_iter().flatten() {
-                surveyed.packages.extend(&named.packages);
-                surveyed.asked.push((all.clone(), asked));
+            for answer in ask_all(std::slice::from_ref(&all), workspace, asker, 1, report) {
+                is_known = answer.is_ok();
+                if let Ok((named, asked)) = answer {
+                    surveyed.packages.extend(&named.packages);
+                    surveyed.asked.push((all.clone(), asked));
+                }
             }
         }
-        let (open, others): (Vec<&Unexplained>, Vec<_>) =
-            unexplained.iter().partition(|unit| is_of(unit, &surveyed.packages));
-        if everything {
-            strangers.add(others.iter().map(|unit| unit.hash));
+        if !strangers.hold_for(&surveyed.packages) {
+            unexplained = tree.unexplained(surveyed, &strangers);
         }
+        let open: Vec<&Unexplained> =
+            unexplained.iter().filter(|unit| is_of(unit, &surveyed.packages)).collect();
         if open.is_empty() {
-            return Ok(());
+            break;
         }
         let commands: Vec<CargoCommand> = stage
             .commands(surveyed, workspace, &open, asker)
@@ -280,6 +281,15 @@ pub(crate) fn more(
                 Err(_) => {}
             }
         }
+        if !strangers.hold_for(&surveyed.packages) {
+            unexplained = tree.unexplained(surveyed, &strangers);
+        }
+    }
+    // Without an answer just now a later one may know more packages.
+    if everything && is_known {
+        let others = unexplained.iter().filter(|unit| !is_of(unit, strangers.packages()));
+        let others: Vec<UnitHash> = others.map(|unit| unit.hash).collect();
+        strangers.remember(others.into_iter());
     }
     Ok(())
 }
