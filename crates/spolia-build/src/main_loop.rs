@@ -159,6 +159,8 @@ struct Main<'a, 'b> {
     fresh: Vec<FreshStep>,
     failed: bool,
     stopped: bool,
+    /// A thread has panicked, and what it was at will not end.
+    broken: bool,
 }
 
 /// What a thread does next.
@@ -174,6 +176,8 @@ enum Next {
 impl<'a, 'b> Floor<'a, 'b> {
     /// One thread, until nothing is left to begin. It starts others where there is more to do than it can.
     fn work<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) {
+        // Else the others would wait for what this thread was at, should it panic.
+        let _watch = Watch(self);
         let mut main = self.lock();
         let build = main.build;
         loop {
@@ -216,6 +220,18 @@ impl<'a, 'b> Floor<'a, 'b> {
     }
 }
 
+/// Lets all threads leave when one of them panics.
+struct Watch<'f, 'a, 'b>(&'f Floor<'a, 'b>);
+
+impl Drop for Watch<'_, '_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().broken = true;
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 impl<'a, 'b> Main<'a, 'b> {
     fn new(build: &'a Build<'b>, schedule: Schedule) -> Self {
         Self {
@@ -229,6 +245,7 @@ impl<'a, 'b> Main<'a, 'b> {
             fresh: Vec::new(),
             failed: false,
             stopped: false,
+            broken: false,
         }
     }
 
@@ -238,7 +255,7 @@ impl<'a, 'b> Main<'a, 'b> {
             if self.build.session.cancel.is_cancelled() || (self.failed && !self.build.options.keep_going) {
                 self.stop();
             }
-            if self.schedule.is_done() {
+            if self.broken || self.schedule.is_done() {
                 return Next::Leave;
             }
             if self.stopped {

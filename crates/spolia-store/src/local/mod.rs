@@ -51,7 +51,7 @@ use crate::store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, St
 pub use layout::FORMAT_VERSION;
 pub(crate) use layout::{Form, Layout};
 pub use publish::{Faults, Step};
-pub(crate) use publish::{clear_way, is_abandoned, random, temp_name};
+pub(crate) use publish::{Temp, clear_way, is_abandoned, random, temp_name};
 pub use sealed::SEALED_BYTES_MAX;
 
 use content::Scratch;

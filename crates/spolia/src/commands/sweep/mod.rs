@@ -2,7 +2,7 @@
 
 mod caches;
 mod past;
-mod report;
+pub(in crate::commands) mod report;
 mod schedule;
 
 use std::path::{Path, PathBuf};

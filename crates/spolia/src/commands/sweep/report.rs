@@ -27,14 +27,14 @@ pub(super) const SHOWN: usize = 20;
 const PACE_US: u64 = 100_000;
 
 /// One line that is redrawn on a terminal while it goes on; nothing elsewhere.
-pub(super) struct Line {
+pub(in crate::commands) struct Line {
     shell: Option<Shell>,
     last: AtomicU64,
     seen: Mutex<(u64, u64)>,
 }
 
 impl Line {
-    pub(super) fn new(settings: &Settings, shell: &Shell) -> Self {
+    pub(in crate::commands) fn new(settings: &Settings, shell: &Shell) -> Self {
         let shell = settings.fancy.then(|| shell.clone());
         Self { shell, last: AtomicU64::new(0), seen: Mutex::default() }
     }
@@ -63,7 +63,7 @@ impl Line {
         }
     }
 
-    fn draw(&self, verb: &str, what: &str) {
+    pub(in crate::commands) fn draw(&self, verb: &str, what: &str) {
         let (Some(shell), now) = (&self.shell, now_us()) else { return };
         if now.saturating_sub(self.last.swap(now, Ordering::Relaxed)) < PACE_US {
             return;
@@ -73,7 +73,7 @@ impl Line {
         shell.err(&format!("\r\x1b[K{}", shell.status_line(Tone::Dim, verb, &what)));
     }
 
-    pub(super) fn clear(&self) {
+    pub(in crate::commands) fn clear(&self) {
         if let Some(shell) = &self.shell {
             shell.err("\r\x1b[K");
         }
