@@ -8,12 +8,14 @@
 `--files 0` is the fixture as it is. The others have it with copies of its stale units under other hashes until there are
 so many files, as years of lock files leave them. They are made in `--folder` (a tmpfs by default: no disk is measured).
 
-Both tools ask `cargo` and `rustc`, which takes longer than the walk of a small tree and is none of it. So those answer at
-once here, with what they said the first time (a shell and a `cat` each time, which count as the tool's). What the true ones
-take is the last rows: with nothing remembered, and with everything.
+Both tools ask `cargo` and `rustc`, which takes longer than the walk of a small tree and is none of it. Spolia remembers the
+answers, so its second sweep asks nobody, and that is what is measured. For cargo-sweep, and for a Spolia that does not remember
+(`--also`), they answer at once, with what they said the first time (a shell and a `cat` each time, which count as the tool's).
+What the true ones take is the last rows, of Spolia with nothing remembered.
 
-- `--time 7`: what is stale was last read 30 days ago, so cargo-sweep plans what Spolia plans.
+- `--time 7`: what is stale was last read 30 days ago, so cargo-sweep plans what Spolia plans: the same job.
 - `--time 1000`: nothing is so old, so it plans nothing and adds nothing up.
+- `--sizes`: Spolia adds up what stays as well, and Cargo's notes of what goes.
 - `floor`: the least that can add up a tree: every folder listed, every file looked at, one thread (`floor.rs`).
 
 CPU is user and system of the program and what it starts; what is in memory is the kernel's peak of the largest of them.
@@ -117,8 +119,8 @@ def age(ws, fresh):
                 os.utime(entry.path, (time.time() if live else then, stat.st_mtime))
 
 
-def answering(folder, lines, env):
-    """Programs that say what `cargo` and `rustc` say to these command lines; the environment with them."""
+def answering(folder, lines, own_env, env):
+    """Programs that say what `cargo` and `rustc` say to these command lines; the `PATH` with them."""
     programs = folder / "bin"
     programs.mkdir()
     names = ("cargo", "rustc", "rustup")
@@ -126,9 +128,10 @@ def answering(folder, lines, env):
     for name in names:
         note = f'printf "%s\\t%s\\n" "$PWD" "$*" >> {programs}/{name}.asked\n'
         script(programs / name, f'{note}exec {real[name]} "$@"\n')
-    env = env | {"PATH": f"{programs}:{env['PATH']}"}
-    for line in lines:
-        run(line, env)
+    path = f"{programs}:{env['PATH']}"
+    for name, line in lines.items():
+        run(line, own_env(name) | {"PATH": path})
+    env = env | {"PATH": path}
     for name in names:
         asked = programs / f"{name}.asked"
         cases = []
@@ -138,7 +141,7 @@ def answering(folder, lines, env):
             (programs / f"{name}.{number}").write_bytes(said.stdout)
             cases.append(f'"{words}") exec cat {programs}/{name}.{number} ;;')
         script(programs / name, f'case "$*" in\n{chr(10).join(cases)}\nesac\nexec {real[name]} "$@"\n')
-    return env
+    return path
 
 
 def script(path, text):
@@ -201,22 +204,31 @@ def measure(args, files, folder, peer, floor, kept):
         "cargo-sweep --installed": [str(peer), "sweep", "--dry-run", "--installed", str(ws)],
         "floor": [str(floor), str(ws / "target")],
     }
+    lines["spolia --sizes"] = [*spolia, "--sizes"]
+    other = env | {"SPOLIA_CACHE_DIR": str(folder / "other")}
     if args.also:
         lines["spolia, the other"] = [str(args.also), *spolia[1:]]
     first = run(spolia, env)
-    for line in lines.values():
-        run(line, env)
-    quick = answering(folder, lines.values(), env)
+    # What was written just now is not believed yet.
+    time.sleep(3)
+    run(spolia, env)
+    own_env = lambda name: other if name == "spolia, the other" else env
+    for name, line in lines.items():
+        run(line, own_env(name))
+    asking = {name: line for name, line in lines.items() if name not in ("spolia", "spolia --sizes", "floor")}
+    quick = answering(folder, asking, own_env, env)
     samples = {name: [] for name in lines}
     for _ in range(args.rounds):
         for name, line in lines.items():
             if name.endswith("--time 7"):
                 age(ws, fresh)
-            samples[name].append(run(line, quick))
+            samples[name].append(run(line, own_env(name) | {"PATH": quick} if name in asking else env))
     medians = {name: row(entries, name, rows) for name, rows in samples.items()}
-    row(entries, "spolia, every reason (--json)", [run([spolia[0], "--json", *spolia[1:]], quick) for _ in range(2)])
-    row(entries, "spolia, with the true cargo", [run(spolia, env) for _ in range(args.rounds)])
-    row(entries, "cargo-sweep --time 7, with the true cargo", [run(lines["cargo-sweep --time 7"], env) for _ in range(args.rounds)])
+    row(entries, "spolia, every reason (--json)", [run([spolia[0], "--json", *spolia[1:]], env) for _ in range(2)])
+    for name in ("cargo-sweep --time 7", "spolia, the other"):
+        if name in lines:
+            rows = [run(lines[name], own_env(name)) for _ in range(args.rounds)]
+            row(entries, f"{name}, with the true cargo", rows)
     row(entries, "spolia, nothing remembered", [first])
     for name in lines:
         if name.startswith("cargo-sweep"):

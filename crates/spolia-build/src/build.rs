@@ -11,7 +11,7 @@ use spolia_core::{ActionKey, ActionResult, Explanation, Platform};
 use spolia_engine::jobserver::Jobserver;
 use spolia_engine::tools::{Surroundings, Toolbox};
 use spolia_engine::{Cancel, Engine};
-use spolia_store::{DigestCache, LocalStore, Lock, RunId, StoreError};
+use spolia_store::{DigestCache, LocalStore, Lock, LockFile, RunId, StoreError};
 
 use crate::claim::{self, Claim, Stopped};
 use crate::graph::{Graph, GraphError, NodeId};
@@ -148,6 +148,8 @@ pub struct Build<'b> {
     pub(crate) digests: &'b DigestCache,
     pub(crate) index: Index<'b>,
     pub(crate) jobserver: Option<Jobserver>,
+    /// `.spolia/lock`.
+    locks: LockFile,
     pub(crate) scratch_number: AtomicUsize,
     /// Folders of sandboxes that have ended, ready for others.
     pub(crate) spare_workplaces: Mutex<Vec<PathBuf>>,
@@ -217,6 +219,7 @@ impl<'b> Build<'b> {
             digests,
             index,
             jobserver: Jobserver::new(options.jobs).ok(),
+            locks: LockFile::new(own.join("lock")),
             scratch_number: AtomicUsize::new(0),
             spare_workplaces: Mutex::default(),
             toolbox: Toolbox::new(session.surroundings.clone(), session.store.base().join("tools.json")),
@@ -326,7 +329,7 @@ impl<'b> Build<'b> {
     }
 
     pub(crate) fn claim(&self, id: NodeId, what: Claim) -> Result<Result<Lock, StoreError>, Stopped> {
-        claim::claim(&self.own(), &self.graph.node(id).id, what, self.session.cancel)
+        claim::claim(&self.locks, &self.graph.node(id).id, what, self.session.cancel)
     }
 
     /// How a node runs: what it says, else what was chosen; the host where the kernel refuses a sandbox.

@@ -5,8 +5,6 @@
 //! the host. Who waits for a lock alone may hold others' attention (a key, a cache mount), so nobody who
 //! holds a shared one waits for anything.
 
-use std::path::Path;
-
 use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Cancel;
@@ -41,7 +39,7 @@ pub(crate) struct Stopped;
 /// Claims something of a node. An error in the place of a lock where none is to be had: a project that cannot
 /// be written, whose outputs nobody changes either, or a file system without locks.
 pub(crate) fn claim(
-    own: &Path,
+    locks: &LockFile,
     id: &StepId,
     claim: Claim,
     cancel: &Cancel,
@@ -49,7 +47,7 @@ pub(crate) fn claim(
     let (what, hold) = claim.parts();
     // A zero byte is in no step's name, so no two have the same text.
     let name = Digest::blake3(format!("{what}\0{}\0{}", id.step, id.platform).as_bytes());
-    match LockFile::new(own.join("lock")).acquire(&name, hold, &mut |_| !cancel.is_cancelled()) {
+    match locks.acquire(&name, hold, &mut |_| !cancel.is_cancelled()) {
         Ok(Some(lock)) => Ok(Ok(lock)),
         Ok(None) => Err(Stopped),
         Err(error) => Ok(Err(error)),
@@ -67,9 +65,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let id = StepId { step: "s".repeat(300), platform: "linux/arm/v7".parse().unwrap() };
         let other = StepId { step: "other".to_owned(), platform: Platform::Any };
+        let locks = LockFile::new(folder.path().join("lock"));
         let stopped = Cancel::new().unwrap();
         stopped.cancel();
-        let now = |id: &StepId, what| claim(folder.path(), id, what, &stopped).map(Result::unwrap);
+        let now = |id: &StepId, what| claim(&locks, id, what, &stopped).map(Result::unwrap);
         let one = now(&id, Claim::Use).unwrap();
         let two = now(&id, Claim::Use).unwrap();
         assert!(now(&id, Claim::Change).is_err());
@@ -82,7 +81,7 @@ mod tests {
         // Who is not stopped waits.
         let going = Cancel::new().unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| claim(folder.path(), &id, Claim::Use, &going).is_ok());
+            let waiting = scope.spawn(|| claim(&locks, &id, Claim::Use, &going).is_ok());
             std::thread::sleep(Duration::from_millis(20));
             assert!(!waiting.is_finished());
             drop(change);

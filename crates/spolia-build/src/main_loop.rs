@@ -1,11 +1,12 @@
 //! A running build: `Schedule → StepOutcomes`, told as events.
 //!
-//! The main thread keys every node as soon as what it needs is known, answers what is in place, and hands
-//! the rest to workers. A build in which nothing changed starts no thread and opens no file of the store.
+//! Its threads are all alike, and the caller's is the first of them: each keys the next node whose needs are known,
+//! answers it where everything is in place, and else lets go of the common state and does it. So nothing is handed
+//! from one thread to another, and a build in which nothing changed starts no thread and opens no file of the store.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use spolia_core::event::{EventKind, JOURNAL_VERSION, StepOutcome, Summary, Tier};
@@ -36,32 +37,10 @@ impl Build<'_> {
         self.emit(started(self.session, self.options, self.manifest.name.clone(), self.selected.len()));
         let cost = |id| self.remembered(id).and_then(|last| last.result.cost.wall_us).unwrap_or(0);
         let schedule = Schedule::new(&self.graph, &self.selected, &cost, &self.manifest.pools);
-        let (results, finished) = mpsc::channel();
-        let (tasks, queue) = mpsc::channel::<(Task, bool)>();
-        let queue = Mutex::new(queue);
-        let (mut ended, steps) = std::thread::scope(|scope| {
-            let spawn = || {
-                let results = results.clone();
-                let queue = &queue;
-                scope.spawn(move || self.serve(queue, &results));
-            };
-            let mut main = Main {
-                build: self,
-                schedule,
-                outputs: HashMap::new(),
-                ready: None,
-                workers: 0,
-                tasks,
-                finished,
-                summary: Summary::default(),
-                fresh: Vec::new(),
-                failed: false,
-                stopped: false,
-            };
-            main.go(&spawn);
-            // Ends the workers: their queue closes.
-            main.finish()
-        });
+        let floor = Floor { main: Mutex::new(Main::new(self, schedule)), changed: Condvar::new() };
+        std::thread::scope(|scope| floor.work(scope));
+        let main = floor.main.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (mut ended, steps) = main.finish();
         for spare in self.spare_workplaces.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // What stays is swept by the next build.
             let _unremoved = spolia_engine::sandbox::remove_scratch(&spare);
@@ -72,17 +51,6 @@ impl Build<'_> {
             self.note_fresh(request, &ended, steps);
         }
         Ok(ended)
-    }
-
-    fn serve(&self, queue: &Mutex<Receiver<(Task, bool)>>, results: &Sender<Finished>) {
-        loop {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok((task, token)) = next else { return };
-            let finished = self.work(task, token);
-            if results.send(finished).is_err() {
-                return;
-            }
-        }
     }
 
     /// Writes what the next build profits from. None of it can fail the build.
@@ -170,50 +138,157 @@ pub(crate) fn started(
     }
 }
 
-/// The main thread's part of a running build.
+/// What the threads of a running build share.
+struct Floor<'a, 'b> {
+    main: Mutex<Main<'a, 'b>>,
+    /// There may be something to do, or nothing is left.
+    changed: Condvar,
+}
+
+/// What is known of a running build, and what comes next.
 struct Main<'a, 'b> {
     build: &'a Build<'b>,
     schedule: Schedule,
     outputs: HashMap<NodeId, Arc<Tree>>,
-    /// The next node to begin, keyed and waiting for a place.
+    /// The next node to begin, keyed and waiting for a job token.
     ready: Option<(NodeId, Task)>,
-    workers: usize,
-    tasks: Sender<(Task, bool)>,
-    finished: Receiver<Finished>,
+    /// All threads, and those of them that have nothing to do.
+    threads: usize,
+    idle: usize,
     summary: Summary,
     fresh: Vec<FreshStep>,
     failed: bool,
     stopped: bool,
+    /// A thread has panicked, and what it was at will not end.
+    broken: bool,
 }
 
-/// Whether anything more can begin now.
-enum Begun {
-    Something,
-    NothingReady,
-    NoPlace,
+/// What a thread does next.
+enum Next {
+    /// This, which has begun; with a job token or without.
+    Work(Box<Task>, bool),
+    /// Nothing, until somebody else has finished something; or so long, where others than this build may.
+    Wait(Option<Duration>),
+    /// Nothing is left.
+    Leave,
 }
 
-impl Main<'_, '_> {
-    fn go(&mut self, spawn: &dyn Fn()) {
+impl<'a, 'b> Floor<'a, 'b> {
+    /// One thread, until nothing is left to begin. It starts others where there is more to do than it can.
+    fn work<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) {
+        // Else the others would wait for what this thread was at, should it panic.
+        let _watch = Watch(self);
+        let mut main = self.lock();
+        let build = main.build;
+        loop {
+            match main.next() {
+                Next::Work(task, token) => {
+                    if main.has_place_for_more() {
+                        if main.idle > 0 {
+                            self.changed.notify_one();
+                        } else if main.threads < build.options.jobs {
+                            main.threads += 1;
+                            scope.spawn(move || self.work(scope));
+                        }
+                    }
+                    drop(main);
+                    let finished = build.work(*task, token);
+                    main = self.lock();
+                    main.settle(finished);
+                }
+                Next::Wait(limit) => {
+                    main.idle += 1;
+                    main = match limit {
+                        Some(limit) => {
+                            let waited = self.changed.wait_timeout(main, limit);
+                            waited.unwrap_or_else(PoisonError::into_inner).0
+                        }
+                        None => self.changed.wait(main).unwrap_or_else(PoisonError::into_inner),
+                    };
+                    main.idle -= 1;
+                }
+                Next::Leave => {
+                    self.changed.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Main<'a, 'b>> {
+        self.main.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets all threads leave when one of them panics.
+struct Watch<'f, 'a, 'b>(&'f Floor<'a, 'b>);
+
+impl Drop for Watch<'_, '_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().broken = true;
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+impl<'a, 'b> Main<'a, 'b> {
+    fn new(build: &'a Build<'b>, schedule: Schedule) -> Self {
+        Self {
+            build,
+            schedule,
+            outputs: HashMap::new(),
+            ready: None,
+            threads: 1,
+            idle: 0,
+            summary: Summary::default(),
+            fresh: Vec::new(),
+            failed: false,
+            stopped: false,
+            broken: false,
+        }
+    }
+
+    /// Answers what needs no work, and begins the next node that does, if there is one and a job token for it.
+    fn next(&mut self) -> Next {
         loop {
             if self.build.session.cancel.is_cancelled() || (self.failed && !self.build.options.keep_going) {
                 self.stop();
             }
-            let begun = if self.stopped { Begun::NothingReady } else { self.begin(spawn) };
-            if self.schedule.is_done() {
-                return;
+            if self.broken || self.schedule.is_done() {
+                return Next::Leave;
             }
-            match begun {
-                Begun::Something => {}
-                Begun::NothingReady if self.schedule.running() == 0 => {
-                    // Cannot be: whatever waits, waits for something that runs.
-                    self.stop();
-                    return;
-                }
-                Begun::NothingReady => self.wait(None),
-                Begun::NoPlace => self.wait(Some(TOKEN_PAUSE)),
+            if self.stopped {
+                return Next::Wait(None);
             }
+            let (id, task) = match self.ready.take() {
+                Some(ready) => ready,
+                None => match self.schedule.next_ready() {
+                    Some(id) => match self.prepare(id) {
+                        Some(task) => (id, task),
+                        None => continue,
+                    },
+                    None if self.schedule.running() == 0 => {
+                        // Cannot be: whatever waits, waits for something that runs.
+                        self.stop();
+                        return Next::Leave;
+                    }
+                    None => return Next::Wait(None),
+                },
+            };
+            let token = matches!(task.what, What::Run { .. });
+            if token && !self.take_token() {
+                self.ready = Some((id, task));
+                return Next::Wait(Some(TOKEN_PAUSE));
+            }
+            self.schedule.begin(id);
+            return Next::Work(Box::new(task), token);
         }
+    }
+
+    /// Whether another thread would find something to do.
+    fn has_place_for_more(&self) -> bool {
+        self.schedule.running() < self.build.options.jobs && self.schedule.next_ready().is_some()
     }
 
     fn stop(&mut self) {
@@ -239,39 +314,6 @@ impl Main<'_, '_> {
             key: None,
             outcome: StepOutcome::Skipped { because },
         });
-    }
-
-    /// Begins the next node, if there is one and a place for it.
-    fn begin(&mut self, spawn: &dyn Fn()) -> Begun {
-        let (id, task) = match self.ready.take() {
-            Some(ready) => ready,
-            None => {
-                let Some(id) = self.schedule.next_ready() else { return Begun::NothingReady };
-                match self.prepare(id) {
-                    Some(task) => (id, task),
-                    None => return Begun::Something,
-                }
-            }
-        };
-        let is_run = matches!(task.what, What::Run { .. });
-        let full = self.schedule.running() >= self.build.options.jobs;
-        let token = !full && is_run && self.take_token();
-        if full || (is_run && !token) {
-            self.ready = Some((id, task));
-            if full {
-                self.wait(None);
-                return Begun::Something;
-            }
-            return Begun::NoPlace;
-        }
-        self.schedule.begin(id);
-        if self.workers < self.schedule.running() {
-            self.workers += 1;
-            spawn();
-        }
-        // The queue lives as long as the workers do.
-        let _closed = self.tasks.send((task, token));
-        Begun::Something
     }
 
     fn take_token(&self) -> bool {
@@ -332,21 +374,6 @@ impl Main<'_, '_> {
         };
         let Keyable { action, key, whole_folders, tools, engine } = keyable;
         Some(Task { id, action, key, whole_folders, tools, engine, what })
-    }
-
-    /// Waits for a worker to finish something.
-    fn wait(&mut self, limit: Option<Duration>) {
-        let finished = match limit {
-            Some(limit) => match self.finished.recv_timeout(limit) {
-                Ok(finished) => finished,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-            },
-            None => match self.finished.recv() {
-                Ok(finished) => finished,
-                Err(_) => return,
-            },
-        };
-        self.settle(finished);
     }
 
     /// The one place where an ended node is counted, remembered and told of.

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! .spolia/work/NAME.out      ${out}; empty, or gone, after a run
-//! .spolia/work/NAME.tmp      HOME and TMPDIR; there only while a run is under way or after it was killed …
-//! .spolia/work/NAME.was      … since one that ended gives its folder, empty, this name
+//! .spolia/work/NAME.tmp      HOME and TMPDIR; empty and marked by its sticky bit once the run has ended,
+//!                            so unmarked while one is under way or after it was killed
 //! NAME = STEP@PLATFORM with `_` for `/`, or the digest of a long one
 //! ```
 //!
@@ -23,7 +23,7 @@ use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Places;
 use spolia_engine::perform::chain;
-use spolia_engine::sandbox::{is_as_made, is_empty_folder, remove_scratch};
+use spolia_engine::sandbox::{is_as_made, is_empty_folder, note_ended, remove_scratch, take_ended};
 use spolia_store::Lock;
 
 use crate::build::Build;
@@ -153,6 +153,9 @@ impl<'b> Workplace<'b> {
         held.folders = Some(lock.map_err(|error| chain(&error))?);
         match make(scratch) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                if take_ended(scratch) {
+                    return Ok(());
+                }
                 // A build was killed here, and its command may still be writing.
                 spolia_engine::host::end_left_overs(scratch);
                 make_empty(scratch)
@@ -202,16 +205,15 @@ impl Drop for Workplace<'_> {
                     drop(remove_scratch(above));
                 }
             }
-            Folders::Host { above, name } => {
+            Folders::Host { .. } => {
                 if self.held().folders.is_none() {
                     return;
                 }
                 let (scratch, out) = (self.folders.scratch(), self.folders.out());
-                if !is_empty_folder(&out) {
+                if is_empty_folder(&out) == Some(false) {
                     drop(remove_scratch(&out));
                 }
-                let ended = above.join(format!("{name}.was"));
-                if !is_empty_folder(&scratch) || std::fs::rename(&scratch, ended).is_err() {
+                if !note_ended(&scratch) {
                     drop(remove_scratch(&scratch));
                 }
             }

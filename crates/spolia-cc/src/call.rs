@@ -70,6 +70,8 @@ pub struct Options {
     pub remap: bool,
     /// Whether rustc's incremental data is kept and given back.
     pub incremental: bool,
+    /// Whether a whole target folder is put back before cargo looks at it.
+    pub ahead: bool,
     /// Whether a hit is compiled again and compared.
     pub verify: bool,
     /// Compile even where the result is known.

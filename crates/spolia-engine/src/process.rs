@@ -63,7 +63,9 @@ pub fn run(
     let mut child = command.spawn()?;
     let watched = watch(&mut child, began, Some(limits), on_output);
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-    signal(pid, Signal::KILL);
+    if watched.is_err() {
+        signal(pid, Signal::KILL);
+    }
     reap(pid, began, watched)
 }
 

@@ -53,12 +53,22 @@ pub(crate) fn file(file: &File) -> std::io::Result<(Digest, u64)> {
     file_seen(file, &mut |_| {})
 }
 
+/// The same for a file that had `expected` bytes a moment ago: where it has them its end is not asked for.
+/// Whether it still has no more is for the caller to see.
+pub(crate) fn file_of(file: &File, expected: u64) -> std::io::Result<(Digest, u64)> {
+    with_chunk(&mut |chunk| file_by(file, Some(expected), chunk, &mut |_| {}))
+}
+
 /// BLAKE3 and length of a file's content as [`file()`] gives them, with each piece handed to `look` as it is read: a long
 /// file need not be in memory whole.
 ///
 /// # Errors
 /// Those of reading.
 pub fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
+    with_chunk(&mut |chunk| file_by(file, None, chunk, look))
+}
+
+fn with_chunk<R>(work: &mut dyn FnMut(&mut [u8]) -> R) -> R {
     thread_local! {
         /// Kept: to get, clear and give back so much memory costs more than to hash a short file.
         static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -66,13 +76,18 @@ pub fn file_seen(file: &File, look: &mut dyn FnMut(&[u8])) -> std::io::Result<(D
     CHUNK.with(|chunk| match chunk.try_borrow_mut() {
         Ok(mut chunk) => {
             chunk.resize(CHUNK_BYTES, 0);
-            file_by(file, &mut chunk, look)
+            work(&mut chunk)
         }
-        Err(_) => file_by(file, &mut vec![0; CHUNK_BYTES], look),
+        Err(_) => work(&mut vec![0; CHUNK_BYTES]),
     })
 }
 
-fn file_by(file: &File, chunk: &mut [u8], look: &mut dyn FnMut(&[u8])) -> std::io::Result<(Digest, u64)> {
+fn file_by(
+    file: &File,
+    expected: Option<u64>,
+    chunk: &mut [u8],
+    look: &mut dyn FnMut(&[u8]),
+) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut size = 0u64;
     loop {
@@ -82,6 +97,10 @@ fn file_by(file: &File, chunk: &mut [u8], look: &mut dyn FnMut(&[u8])) -> std::i
                 hasher.update(&chunk[..length]);
                 look(&chunk[..length]);
                 size += length as u64;
+                // A piece that fills the memory may not be the last.
+                if length < chunk.len() && Some(size) == expected {
+                    break;
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

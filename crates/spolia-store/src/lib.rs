@@ -14,6 +14,7 @@ pub mod memo;
 pub mod mounts;
 pub mod pins;
 pub mod refs;
+pub mod repack;
 pub mod size;
 pub mod store;
 pub mod tree;

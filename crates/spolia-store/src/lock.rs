@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::FcntlArg;
@@ -34,6 +35,8 @@ const WAIT_MS: (u64, u64) = (1, 50);
 const REOPENS_MAX: usize = 10_000;
 /// The holders that a lock file remembers.
 const RECORDS: u64 = 1024;
+/// How many descriptions of a lock file stay open for the next lock: a removed and a made one cost more than a look.
+const SPARE_MAX: usize = 32;
 /// The length of one such record.
 const RECORD_BYTES: usize = 16;
 /// The lock file of a store, below `locks/`.
@@ -61,19 +64,46 @@ pub enum Hold {
 #[derive(Clone, Debug)]
 pub struct LockFile {
     path: PathBuf,
+    /// Opened before, with no lock held by them.
+    spare: Arc<Mutex<Vec<File>>>,
 }
 
 /// A lock in a [`LockFile`]. Dropping it lets go.
 #[derive(Debug)]
 pub struct Lock {
-    // Closing it is what lets go: each lock has a file description of its own.
-    _file: File,
+    /// Each lock has a file description of its own while it is held; `None` once it is let go.
+    file: Option<File>,
+    byte: i64,
+    spare: Arc<Mutex<Vec<File>>>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        // Where that fails, closing it lets go.
+        if set_lock(&file, libc::F_UNLCK, self.byte).is_ok() {
+            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare.len() < SPARE_MAX {
+                spare.push(file);
+            }
+        }
+    }
 }
 
 impl LockFile {
     /// The file at `path`, which is made with its folder by the first lock.
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, spare: Arc::default() }
+    }
+
+    /// A description of the file with no lock held by it.
+    fn open(&self) -> Result<File, StoreError> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // One that has lost its name is nobody else's file.
+        match spare.filter(|file| rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink > 0)) {
+            Some(file) => Ok(file),
+            None => open(&self.path),
+        }
     }
 
     /// Takes the lock called `name`. While someone else has it, `wait` is called before every next try, a
@@ -87,7 +117,7 @@ impl LockFile {
         hold: Hold,
         wait: &mut dyn FnMut(Waiting) -> bool,
     ) -> Result<Option<Lock>, StoreError> {
-        let file = open(&self.path)?;
+        let file = self.open()?;
         let record = Record::of(name);
         let mut patience = Patience::new();
         loop {
@@ -105,7 +135,7 @@ impl LockFile {
         if hold == Hold::Alone {
             record.write_holder(&file);
         }
-        Ok(Some(Lock { _file: file }))
+        Ok(Some(Lock { file: Some(file), byte: record.byte, spare: self.spare.clone() }))
     }
 }
 
@@ -138,15 +168,7 @@ impl Record {
             Hold::Alone => libc::F_WRLCK,
             Hold::Shared => libc::F_RDLCK,
         };
-        let range = libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: self.byte,
-            l_len: 1,
-            l_pid: 0,
-        };
-        let locked = nix::fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&range));
-        locked.map(drop).map_err(|errno| Errno::from_raw_os_error(errno as i32))
+        set_lock(file, kind, self.byte)
     }
 
     fn write_holder(&self, file: &File) {
@@ -164,6 +186,19 @@ impl Record {
         pid.copy_from_slice(&record[8..12]);
         (record[..8] == self.tag).then(|| u32::from_le_bytes(pid))
     }
+}
+
+/// `kind` is one of `F_WRLCK`, `F_RDLCK` and `F_UNLCK`.
+fn set_lock(file: &File, kind: libc::c_int, byte: i64) -> Result<(), Errno> {
+    let range = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
+    };
+    let locked = nix::fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&range));
+    locked.map(drop).map_err(|errno| Errno::from_raw_os_error(errno as i32))
 }
 
 /// Waits longer each time.
@@ -207,7 +242,8 @@ impl LocalStore {
         key: &Digest,
         wait: &mut dyn FnMut(Waiting) -> bool,
     ) -> Result<Option<Lock>, StoreError> {
-        LockFile::new(self.base().join("locks").join(KEYS_FILE)).acquire(key, Hold::Alone, wait)
+        let locks = self.locks.get_or_init(|| LockFile::new(self.base().join("locks").join(KEYS_FILE)));
+        locks.acquire(key, Hold::Alone, wait)
     }
 }
 

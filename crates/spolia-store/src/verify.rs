@@ -12,6 +12,7 @@ use crate::gc::result_blobs;
 use crate::journal::{self, RunFilter};
 use crate::local::content::ReadError;
 use crate::local::{Found, LocalStore, clear_way, names};
+use crate::refs;
 use crate::size;
 use crate::store::{Entry, Space, Store, StoreError};
 use crate::uses;
@@ -37,6 +38,8 @@ pub enum Damage {
     },
     /// Its mode is not one that the store gives: somebody could write to it, or not read it.
     Mode {
+        /// What it is.
+        entry: Entry,
         /// Its file.
         path: PathBuf,
         /// The permission bits.
@@ -81,7 +84,7 @@ impl std::fmt::Display for Damage {
         match self {
             Self::Content { entry, what, .. } => write!(f, "{entry} is damaged: {what}"),
             Self::Unreadable { path, what } => write!(f, "`{}` cannot be read: {what}", show(path)),
-            Self::Mode { path, mode } => write!(f, "`{}` has the mode {mode:04o}", show(path)),
+            Self::Mode { path, mode, .. } => write!(f, "`{}` has the mode {mode:04o}", show(path)),
             Self::Stranger { path } => write!(f, "`{}` is no file of the store's", show(path)),
             Self::NotAResult { key, .. } => write!(f, "result {key} holds no result"),
             Self::BlobsGone { key, blobs } => {
@@ -116,6 +119,8 @@ pub struct VerifyReport {
 
 /// The permission bits that the store gives, less the umask.
 const MODE: u32 = 0o444;
+/// Those that a file may have which is a user's under its other name ([`LocalStore::adopt`]), as compilers make them.
+const MODE_OF_OTHERS: u32 = 0o777;
 
 /// Reads and checks everything. With `heal`, what is damaged is removed, so that builds see a miss; a
 /// wrong mode is put right. Builds may run meanwhile: what they remove or add is not damage.
@@ -133,15 +138,20 @@ pub fn verify(store: &LocalStore, heal: bool, now_us: u64) -> Result<VerifyRepor
         }
     }
     let mut results = HashSet::new();
+    let mut others = HashSet::new();
     for found in scan(store, Space::Result)? {
         report.results += 1;
         report.bytes += found.bytes;
         if let Some(entry) = check_file(store, &found, &mut report) {
             let key = ActionKey(entry.digest);
             results.insert(key);
-            check_result(store, key, &found.path, &blobs, &mut report);
+            others.extend(check_result(store, key, &found.path, &blobs, &mut report));
         }
     }
+    report.damaged.retain(|damage| match damage {
+        Damage::Mode { entry, mode, .. } => mode & !MODE_OF_OTHERS != 0 || !others.contains(&entry.digest),
+        _ => true,
+    });
     for found in scan(store, Space::Action)? {
         report.actions += 1;
         report.bytes += found.bytes;
@@ -187,6 +197,10 @@ pub fn sample(store: &LocalStore, files_max: usize) -> Result<VerifyReport, Stor
             check_file(store, found, &mut report);
         }
     }
+    // Whose file a blob is besides is known only where all results are read.
+    report
+        .damaged
+        .retain(|damage| !matches!(damage, Damage::Mode { mode, .. } if mode & !MODE_OF_OTHERS == 0));
     Ok(report)
 }
 
@@ -226,26 +240,28 @@ fn check_file(store: &LocalStore, found: &Found, report: &mut VerifyReport) -> O
         }
     }
     if mode & !MODE != 0 {
-        report.damaged.push(Damage::Mode { path, mode });
+        report.damaged.push(Damage::Mode { entry, path, mode });
     }
     Some(entry)
 }
 
+/// The blobs of a compiler's result: they may be a user's files as well.
 fn check_result(
     store: &LocalStore,
     key: ActionKey,
     path: &Path,
     sound: &HashSet<Digest>,
     report: &mut VerifyReport,
-) {
+) -> Vec<Digest> {
     let mut payload = Vec::new();
     if !matches!(store.get(Entry::result(key), &mut payload), Ok(Some(_))) {
-        return;
+        return Vec::new();
     }
     let Some(named) = result_blobs(&payload) else {
         report.damaged.push(Damage::NotAResult { key, path: path.to_owned() });
-        return;
+        return Vec::new();
     };
+    let others = if refs::is_one(&payload) { named.clone() } else { Vec::new() };
     // One that was not there when the blobs were read, and is now, was checked when it was written.
     let is_there = |digest: &Digest| {
         let entry = Entry::blob(*digest);
@@ -255,6 +271,7 @@ fn check_result(
     if !blobs.is_empty() {
         report.damaged.push(Damage::BlobsGone { key, blobs });
     }
+    others
 }
 
 fn is_damaged(report: &VerifyReport, wanted: Entry) -> bool {
@@ -316,7 +333,7 @@ fn mend(store: &LocalStore, damage: &Damage) -> bool {
             clear_way(path);
             !path.exists()
         }
-        Damage::Mode { path, mode } => {
+        Damage::Mode { path, mode, .. } => {
             let mode = std::fs::Permissions::from_mode(mode & MODE | 0o400);
             std::fs::set_permissions(path, mode).is_ok()
         }

@@ -262,3 +262,59 @@ fn what_is_known_of_an_output_is_known_of_it_where_it_was_moved() {
     assert!(publish(&tree).is_err());
     assert_eq!(fs::read(f.published("a")).unwrap(), b"the same");
 }
+
+#[test]
+fn a_folder_that_holds_just_the_outputs_is_moved_as_it_is() {
+    let whole = |f: &Fixture| {
+        f.write("a", "1");
+        f.write("deep/er/b", "2");
+        fs::create_dir_all(f.out("empty/in it")).unwrap();
+        f.describe(&["a", "deep", "empty"])
+    };
+    type Change = fn(&Fixture);
+    // What keeps the folder where it is; the outputs are moved one by one then.
+    let others: [(&str, Change); 6] = [
+        ("nothing", |_| {}),
+        ("another file", |f| drop(f.write("deep/er/more", "3"))),
+        ("another folder", |f| fs::create_dir(f.out("more")).unwrap()),
+        ("a folder of another mode", |f| {
+            fs::set_permissions(f.out("deep"), fs::Permissions::from_mode(0o700)).unwrap();
+        }),
+        ("a mode of its own", |f| {
+            fs::set_permissions(f.out(""), fs::Permissions::from_mode(0o700)).unwrap();
+        }),
+        ("a folder in the place of another file", |f| {
+            fs::remove_dir(f.out("empty/in it")).unwrap();
+            f.write("empty/in it", "a file");
+        }),
+    ];
+    for exact in [true, false] {
+        for (what, change) in others {
+            let f = Fixture::new();
+            let tree = whole(&f);
+            change(&f);
+            let (folder, file) = (inode(&f.out("")), inode(&f.out("deep/er/b")));
+            let done = f.publish(&tree, exact).unwrap();
+            assert_eq!((done.files_written, done.bytes_written), (2, 2), "{what}");
+            assert!(f.is_right(&tree), "{what}");
+            let moved = inode(&f.published("")) == folder;
+            assert_eq!(moved, what == "nothing", "{what}, exact {exact}");
+            assert_eq!(f.out("").exists(), !moved, "{what}");
+            assert_eq!(inode(&f.published("deep/er/b")), file, "{what}: it was copied");
+            assert_eq!(f.names_in("project"), ["dist"]);
+        }
+        // A link is made again, and a file of another mode as well.
+        let f = Fixture::new();
+        f.write("a", "1");
+        symlink("a", f.out("link")).unwrap();
+        let tree = f.describe(&["a", "link"]);
+        f.publish(&tree, exact).unwrap();
+        assert!(f.is_right(&tree) && f.out("").exists());
+        // Where something stands already, nothing is moved over it.
+        let f = Fixture::new();
+        let tree = whole(&f);
+        fs::create_dir(f.published("")).unwrap();
+        f.publish(&tree, exact).unwrap();
+        assert!(f.is_right(&tree) && f.out("").exists());
+    }
+}

@@ -529,3 +529,31 @@ fn verification_finds_strangers_and_moved_results() {
     assert!(found.iter().any(|damage| matches!(damage, Damage::Content { entry, .. } if *entry == other)));
     assert!(stranger.exists(), "what is not ours stays");
 }
+
+#[test]
+fn a_file_that_is_a_users_as_well_keeps_the_users_mode() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(&temp.path().join("store"), LocalOptions::default()).unwrap();
+    let program = temp.path().join("program");
+    fs::write(&program, "a program").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let digest = Digest::blake3(b"a program");
+    assert!(store.adopt(&program, digest).unwrap());
+    let mode = || fs::metadata(&program).unwrap().permissions().mode() & 0o7777;
+    // Nobody says yet that a compiler made it.
+    assert_eq!(verify(&store, false, 0).unwrap().damaged.len(), 1);
+    let payload = spolia_store::refs::seal(&[digest], b"");
+    let key = Entry::result(spolia_core::ActionKey(Digest::blake3(b"key")));
+    store.put(key, &mut &payload[..]).unwrap();
+    for heal in [false, true] {
+        assert_eq!(verify(&store, heal, 0).unwrap().damaged, []);
+        assert_eq!(mode(), 0o755);
+    }
+    assert_eq!(spolia_store::verify::sample(&store, 10).unwrap().damaged, []);
+    // Not what a compiler makes.
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    assert_eq!(verify(&store, false, 0).unwrap().damaged.len(), 1);
+    assert_eq!(spolia_store::verify::sample(&store, 10).unwrap().damaged.len(), 1);
+    assert_eq!(verify(&store, true, 0).unwrap().healed, 1);
+    assert_eq!(verify(&store, false, 0).unwrap().damaged, []);
+}

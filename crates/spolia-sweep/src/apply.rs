@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use crate::error::{SweepError, io};
 use crate::find::LOCK;
 use crate::plan::{Part, SweepPlan};
-use crate::scan::open_below;
+use crate::scan::{bytes_on_disk, open_below};
 
 /// How deep folders are gone into.
 const DEPTH_MAX: usize = 200;
@@ -35,7 +35,7 @@ pub struct Applied {
     pub entries: u64,
     /// Files and folders that were removed or moved.
     pub parts: u64,
-    /// Bytes that became free, or will with the quarantine.
+    /// Bytes that became free, each file looked at just before; with the quarantine, those that will by the plan.
     pub bytes: u64,
     /// What stayed, and why.
     pub left: Vec<(PathBuf, String)>,
@@ -148,11 +148,13 @@ pub fn apply(
         }
         let before = applied.left.len();
         for part in plan.parts(entry) {
+            let mut freed = 0;
             let done = match &mut aside {
                 Some(moved) => check(&root, &part.path, part.id)
                     .and_then(|there| if there { moved(&root, &part) } else { Ok(()) }),
-                None => remove(&root, &part.path, part.id, device),
+                None => remove(&root, &part.path, part.id, device, &mut freed),
             };
+            applied.bytes += freed;
             match done {
                 Ok(()) => applied.parts += 1,
                 Err(error) if aside.is_some() && is_hindrance(&error) => {
@@ -164,7 +166,7 @@ pub fn apply(
         }
         if applied.left.len() == before {
             applied.entries += 1;
-            applied.bytes += entry.bytes;
+            applied.bytes += if aside.is_some() { entry.bytes } else { 0 };
         }
     }
     drop(locks.held);
@@ -197,16 +199,23 @@ fn check(root: &OwnedFd, path: &Path, id: (u64, u64)) -> Result<bool, std::io::E
     }
 }
 
-fn remove(root: &OwnedFd, path: &Path, id: (u64, u64), device: u64) -> Result<(), std::io::Error> {
+fn remove(
+    root: &OwnedFd,
+    path: &Path,
+    id: (u64, u64),
+    device: u64,
+    freed: &mut u64,
+) -> Result<(), std::io::Error> {
     if !check(root, path, id)? {
         return Ok(());
     }
     let (above, name) = split(path)?;
     let folder = open_below(root, above)?;
-    remove_tree(folder.as_fd(), &name, device, 0)
+    remove_tree(folder.as_fd(), &name, device, 0, freed)
 }
 
-/// Removes a file or a folder with all in it. Enters no link and no other file system.
+/// Removes a file or a folder with all in it. Enters no link and no other file system. `freed` grows by the bytes on disk
+/// of what went under its last name.
 ///
 /// # Errors
 /// The first thing that could not be removed; the rest is tried.
@@ -215,14 +224,20 @@ pub(crate) fn remove_tree(
     name: &CStr,
     device: u64,
     depth: usize,
+    freed: &mut u64,
 ) -> Result<(), std::io::Error> {
     let stat = match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };
+    let bytes = bytes_on_disk(&stat);
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => {
+                *freed += if stat.st_nlink > 1 { 0 } else { bytes };
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         };
     }
@@ -240,13 +255,17 @@ pub(crate) fn remove_tree(
         Dir::read_from(&inner)?.flatten().map(|entry| entry.file_name().to_owned()).collect();
     for entry in entries {
         if !matches!(entry.to_bytes(), b"." | b"..") {
-            let done = remove_tree(&inner, &entry, device, depth + 1);
+            let done = remove_tree(&inner, &entry, device, depth + 1, freed);
             first = first.and(done);
         }
     }
     first?;
     match rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Ok(()) => {
+            *freed += bytes;
+            Ok(())
+        }
+        Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

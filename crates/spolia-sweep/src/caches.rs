@@ -473,7 +473,7 @@ fn remove_unpacked(
             .map_err(|error| io("remove", &path, std::io::Error::from(error)))?;
         // Without its mark Cargo unpacks it anew, however far the removal came.
         let _absent = std::fs::remove_file(path.join(".cargo-ok"));
-        remove_tree(&above, &name, device, 0).map_err(|error| io("remove", &path, error))?;
+        remove_tree(&above, &name, device, 0, &mut 0).map_err(|error| io("remove", &path, error))?;
         freed += bytes;
     }
     drop(locks);

@@ -6,36 +6,47 @@
 //! | what | why |
 //! |---|---|
 //! | Spolia's memo version, the command | how it was asked |
-//! | `rustc -vV`, `cargo -V` | they make the names |
+//! | `rustc -vV`, `cargo -V` ([`crate::toolchain`]) | they make the names |
 //! | `CARGO*` and `RUST*` variables | profiles, flags and features may be set there |
 //! | Cargo's configuration files from the workspace up, and in `CARGO_HOME` | the same |
 //! | `Cargo.lock` | the dependencies |
 //! | `cargo metadata --no-deps` and the manifests of the workspace and of path dependencies outside it | members, targets, features, profiles |
 //!
+//! `cargo metadata` itself is remembered with the paths of all of these ([`crate::basis`]), of configuration and manifests above
+//! the folder it was asked in, and of folders that a pattern of members may mean. They are read again each time, so a
+//! second sweep starts no process and still sees a file that was not there before.
+//!
 //! Where a dependency on a path is not found that way, nothing is remembered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use spolia_core::Digest;
 use spolia_core::result::Stream;
 use spolia_engine::query::{self, Query};
 use spolia_engine::{Cancel, End};
 
+use crate::basis::{self, Basis, Source};
 use crate::command::CargoCommand;
 use crate::error::{SweepError, io};
 use crate::live::{self, Named};
+use crate::names::UnitHash;
 use crate::skeleton;
+use crate::toolchain::{Answer, Question, Watch};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Changes with what is remembered, or how it is found.
-const MEMO_VERSION: u32 = 2;
+/// An answer that was of use is marked so once in so long.
+const MEMO_TOUCHED: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most units that are remembered as of older lock files.
+const STRANGERS_MAX: usize = 1_000_000;
 /// The largest remembered answer that is read, bytes.
 const MEMO_BYTES_MAX: u64 = 64 << 20;
 /// Variables that would lead Cargo to the true target directory or to another compiler.
@@ -64,6 +75,60 @@ pub struct Asker<'a> {
     /// Stops a question.
     pub cancel: &'a Cancel,
     toolchains: Mutex<BTreeMap<(PathBuf, Option<String>), Toolchain>>,
+    started: AtomicU64,
+    waited_us: AtomicU64,
+}
+
+/// Units that were compiled with another package than some, by their hashes: so also with another one than fewer of them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Strangers {
+    packages: BTreeSet<u64>,
+    units: HashSet<UnitHash>,
+    #[serde(skip)]
+    place: Option<PathBuf>,
+}
+
+impl Strangers {
+    /// Whether this unit is one.
+    pub(crate) fn has(&self, hash: UnitHash) -> bool {
+        self.units.contains(&hash)
+    }
+
+    /// Keeps to what is true of these packages as well; whether that is all that was known.
+    pub(crate) fn hold_for(&mut self, packages: &BTreeSet<u64>) -> bool {
+        if packages.is_subset(&self.packages) {
+            return true;
+        }
+        self.units.clear();
+        self.packages.clone_from(packages);
+        false
+    }
+
+    /// The packages that they are judged by.
+    pub(crate) fn packages(&self) -> &BTreeSet<u64> {
+        &self.packages
+    }
+
+    /// Takes in some more that are judged by [`Strangers::packages`], and writes all down.
+    pub(crate) fn remember(&mut self, units: impl Iterator<Item = UnitHash>) {
+        let known = self.units.len();
+        self.units.extend(units);
+        if let Some(place) = &self.place
+            && (known + 1..=STRANGERS_MAX).contains(&self.units.len())
+        {
+            // Forgetting costs the next sweep some reading.
+            let _unwritten = remember(place, self);
+        }
+    }
+}
+
+/// What the processes that were started have cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How many there were.
+    pub processes: u64,
+    /// From their starts to their ends, added up.
+    pub wall: Duration,
 }
 
 /// The compiler that a workspace is built with.
@@ -73,10 +138,12 @@ pub struct Toolchain {
     pub release: String,
     /// What `rustc -vV` and `cargo -V` say.
     pub said: String,
+    /// Whether both are programs that say the same tomorrow.
+    pub is_certain: bool,
 }
 
 /// A Cargo workspace, as Cargo describes it without looking at dependencies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
     /// Its folder.
     pub root: PathBuf,
@@ -94,8 +161,18 @@ pub struct Workspace {
     pub basis: Option<Digest>,
 }
 
+/// A workspace that is remembered.
+#[derive(Serialize, Deserialize)]
+struct Described {
+    workspace: Workspace,
+    /// What its [`Workspace::basis`] is of.
+    basis: Vec<Source>,
+    /// What else the answer follows from, and its digest.
+    also: (Vec<Source>, Digest),
+}
+
 /// A package of a workspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its name.
     pub name: String,
@@ -155,22 +232,62 @@ impl<'a> Asker<'a> {
         memo: Option<PathBuf>,
         cancel: &'a Cancel,
     ) -> Self {
-        Self { env, program, scratch, memo, cancel, toolchains: Mutex::default() }
+        let (toolchains, started, waited_us) = Default::default();
+        Self { env, program, scratch, memo, cancel, toolchains, started, waited_us }
+    }
+
+    /// What all questions so far have cost.
+    pub fn spent(&self) -> Spent {
+        let wall = Duration::from_micros(self.waited_us.load(Ordering::Relaxed));
+        Spent { processes: self.started.load(Ordering::Relaxed), wall }
+    }
+
+    fn var(&self, name: &str) -> Option<&OsString> {
+        self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Where the answer to a question is remembered; the variables that may change it are a part of the question.
+    fn place(&self, kind: &str, parts: &[&[u8]]) -> Option<PathBuf> {
+        let folder = self.memo.as_ref()?;
+        let mut key = Basis::default();
+        key.add("kind", kind.as_bytes());
+        parts.iter().for_each(|part| key.add("part", part));
+        for (name, value) in self.env.iter().filter(|(name, _)| basis::is_asked_of(name)) {
+            key.add(&name.to_string_lossy(), value.as_bytes());
+        }
+        Some(folder.join(key.digest().to_hex()))
     }
 
     fn ask(
         &self,
-        program: &str,
+        program: &OsStr,
         args: Vec<OsString>,
         folder: &Path,
         env: Vec<(OsString, OsString)>,
     ) -> Result<Vec<u8>, SweepError> {
+        #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
+        let began = Instant::now();
+        let answer = self.start(program, args, folder, env);
+        self.started.fetch_add(1, Ordering::Relaxed);
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(took, Ordering::Relaxed);
+        answer
+    }
+
+    fn start(
+        &self,
+        program: &OsStr,
+        args: Vec<OsString>,
+        folder: &Path,
+        env: Vec<(OsString, OsString)>,
+    ) -> Result<Vec<u8>, SweepError> {
+        let name = program.to_string_lossy().into_owned();
         let shown =
             || args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-        let command = format!("{program} {}", shown());
+        let command = format!("{name} {}", shown());
         let query = Query { program: program.into(), args, env, folder: folder.to_owned() };
         let ended = query::ask(&query, self.cancel, Some(TIMEOUT))
-            .map_err(|source| SweepError::Start { program: program.to_owned(), source })?;
+            .map_err(|source| SweepError::Start { program: name, source })?;
         match ended.end {
             End::Exited(0) => Ok(ended.log.of(Stream::Stdout)),
             End::Cancelled => Err(SweepError::Stopped),
@@ -197,22 +314,61 @@ impl<'a> Asker<'a> {
     /// # Errors
     /// Cargo is not there, or does not accept the manifest.
     pub fn workspace(&self, folder: &Path) -> Result<Workspace, SweepError> {
+        // What may say something else tomorrow may do so of a workspace as well.
+        let toolchain = self.toolchain(folder, &CargoCommand::default()).ok().filter(|one| one.is_certain);
+        let place = toolchain.and_then(|toolchain| {
+            self.place("workspace", &[folder.as_os_str().as_bytes(), toolchain.said.as_bytes()])
+        });
+        if let Some(known) = place.as_deref().and_then(recall::<Described>) {
+            let (basis, also) = (Basis::of(&known.basis), Basis::of(&known.also.0));
+            let is_whole = basis.is_whole() && also.is_whole();
+            if is_whole && known.workspace.basis == Some(basis.digest()) && known.also.1 == also.digest() {
+                return Ok(known.workspace);
+            }
+        }
+        let mut also = Basis::default();
+        also.look_above(folder, &self.home());
+        for above in folder.ancestors() {
+            also.look(Source::File(above.join("Cargo.toml")));
+        }
+        let (workspace, basis) = self.described(folder)?;
+        if let Some(place) = place.filter(|_| workspace.basis.is_some() && also.is_whole()) {
+            let (sources, digest) = (also.sources().to_vec(), also.digest());
+            // What changed while it was asked may be in the answer or not.
+            if Basis::of(&sources).digest() == digest {
+                let basis = basis.sources().to_vec();
+                let known = Described { workspace: workspace.clone(), basis, also: (sources, digest) };
+                // Forgetting costs the next sweep a question.
+                let _unwritten = remember(&place, &known);
+            }
+        }
+        Ok(workspace)
+    }
+
+    /// `CARGO_HOME`.
+    fn home(&self) -> PathBuf {
+        let home = self.var("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| self.var("HOME").map(|home| Path::new(home).join(".cargo")));
+        home.unwrap_or_default()
+    }
+
+    fn described(&self, folder: &Path) -> Result<(Workspace, Basis), SweepError> {
         let metadata = self.metadata(folder)?;
         let mut basis = Basis::default();
         let mut paths = BTreeSet::new();
-        self.describe(&metadata, &mut basis, &mut paths)?;
+        describe(&metadata, &mut basis, &mut paths);
         // Path dependencies outside of the workspace, with theirs.
         let mut open: Vec<PathBuf> = paths.iter().cloned().collect();
         while let Some(outside) = open.pop() {
             let known = paths.clone();
             match self.metadata(&outside) {
-                Ok(metadata) => self.describe(&metadata, &mut basis, &mut paths)?,
+                Ok(metadata) => describe(&metadata, &mut basis, &mut paths),
                 Err(error @ (SweepError::Stopped | SweepError::Start { .. })) => return Err(error),
                 // Where it lies under a workspace that does not list it, Cargo describes it only as a dependency.
                 // Where it does not do that either, the basis is not whole, and nothing is remembered.
                 Err(_) => match self.with_dependencies(folder) {
                     Ok(all) => {
-                        self.describe(&all, &mut basis, &mut paths)?;
+                        describe(&all, &mut basis, &mut paths);
                         // These are all that there are.
                         break;
                     }
@@ -223,10 +379,12 @@ impl<'a> Asker<'a> {
             open.extend(paths.difference(&known).cloned());
         }
         let root = metadata.workspace_root.clone();
-        let lock = std::fs::read(root.join("Cargo.lock")).unwrap_or_default();
-        basis.add("Cargo.lock", &lock);
-        self.add_configuration(&root, &mut basis);
-        let is_whole = local_packages(&lock).is_some_and(|names| names.is_subset(&basis.packages));
+        let lock = root.join("Cargo.lock");
+        let text = std::fs::read(&lock).unwrap_or_default();
+        basis.look(Source::File(lock));
+        basis.look_above(&root, &self.home());
+        let names = local_packages(&text);
+        let is_whole = basis.is_whole() && names.is_some_and(|names| names.is_subset(&basis.packages));
         let members = metadata.packages.iter().filter(|package| {
             metadata.workspace_members.contains(&package.id) && package.manifest_path.parent().is_some()
         });
@@ -240,7 +398,7 @@ impl<'a> Asker<'a> {
             .collect();
         let has_other_defaults =
             metadata.workspace_default_members.is_none_or(|defaults| defaults.len() != members.len());
-        Ok(Workspace {
+        let workspace = Workspace {
             build_dir: metadata.build_directory.unwrap_or_else(|| metadata.target_directory.clone()),
             target_dir: metadata.target_directory,
             members,
@@ -248,7 +406,8 @@ impl<'a> Asker<'a> {
             has_other_defaults,
             basis: is_whole.then(|| basis.digest()),
             root,
-        })
+        };
+        Ok((workspace, basis))
     }
 
     fn metadata(&self, folder: &Path) -> Result<Metadata, SweepError> {
@@ -265,54 +424,11 @@ impl<'a> Asker<'a> {
 
     fn describe_with(&self, folder: &Path, args: &[&str]) -> Result<Metadata, SweepError> {
         let env = self.env.to_vec();
-        let answer = self.ask("cargo", args.iter().map(OsString::from).collect(), folder, env)?;
+        let answer = self.ask("cargo".as_ref(), args.iter().map(OsString::from).collect(), folder, env)?;
         serde_json::from_slice(&answer).map_err(|error| SweepError::Answer {
             command: "cargo metadata".to_owned(),
             what: error.to_string(),
         })
-    }
-
-    /// Adds a workspace to what answers follow from, and its path dependencies elsewhere to `outside`.
-    fn describe(
-        &self,
-        metadata: &Metadata,
-        basis: &mut Basis,
-        outside: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), SweepError> {
-        let root_manifest = metadata.workspace_root.join("Cargo.toml");
-        basis.add_file(&root_manifest);
-        let own: BTreeSet<&Path> =
-            metadata.packages.iter().filter_map(|package| package.manifest_path.parent()).collect();
-        for package in &metadata.packages {
-            basis.packages.insert(package.name.clone());
-            basis.add_file(&package.manifest_path);
-            // Targets that Cargo finds by itself.
-            if let Some(folder) = package.manifest_path.parent() {
-                for below in ["", "src", "src/bin", "examples", "tests", "benches"] {
-                    basis.add_names(&folder.join(below));
-                }
-            }
-            for path in package.dependencies.iter().filter_map(|dependency| dependency.path.as_ref()) {
-                if !own.contains(path.as_path()) && path.join("Cargo.toml").is_file() {
-                    outside.insert(path.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn add_configuration(&self, root: &Path, basis: &mut Basis) {
-        for folder in root.ancestors() {
-            for name in [".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"] {
-                basis.add_file(&folder.join(name));
-            }
-        }
-        let var = |name: &str| self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        let home = var("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| var("HOME").map(|home| Path::new(home).join(".cargo")));
-        for name in ["config.toml", "config"] {
-            basis.add_file(&home.clone().unwrap_or_default().join(name));
-        }
     }
 
     /// The compiler that `command` would use in a workspace.
@@ -327,22 +443,57 @@ impl<'a> Asker<'a> {
         }
         let plus = command.toolchain.iter().map(|name| OsString::from(format!("+{name}")));
         let words = |last: &str| plus.clone().chain([OsString::from(last)]).collect::<Vec<_>>();
-        let rustc = self.env.iter().find(|(name, _)| name == "RUSTC").and_then(|(_, path)| path.to_str());
+        let rustc = self.var("RUSTC");
         let rustc_words = if rustc.is_some() { vec![OsString::from("-vV")] } else { words("-vV") };
-        let mut said = self.ask(rustc.unwrap_or("rustc"), rustc_words, root, self.env.to_vec())?;
-        let release = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
-        let release = release.strip_prefix("rustc ").unwrap_or(&release).to_owned();
-        said.extend(self.ask("cargo", words("-V"), root, self.env.to_vec())?);
-        let toolchain = Toolchain { release, said: String::from_utf8_lossy(&said).into_owned() };
+        let rustc = rustc.map_or(OsStr::new("rustc"), OsString::as_os_str);
+        let (mut said, is_same) = self.says(rustc, rustc_words, root)?;
+        let release = said.lines().next().unwrap_or_default();
+        let release = release.strip_prefix("rustc ").unwrap_or(release).to_owned();
+        let (of_cargo, is_same_cargo) = self.says("cargo".as_ref(), words("-V"), root)?;
+        said.push_str(&of_cargo);
+        let toolchain = Toolchain { release, said, is_certain: is_same && is_same_cargo };
         toolchains.insert(known, toolchain.clone());
         Ok(toolchain)
+    }
+
+    /// What a program says of itself in a folder, and whether it is one that says the same tomorrow.
+    fn says(
+        &self,
+        program: &OsStr,
+        words: Vec<OsString>,
+        folder: &Path,
+    ) -> Result<(String, bool), SweepError> {
+        let mut parts = vec![program.as_bytes(), folder.as_os_str().as_bytes()];
+        parts.extend(words.iter().map(|word| word.as_bytes()));
+        let place = self.place("program", &parts);
+        if let Some(known) = place.as_deref().and_then(recall::<Answer>)
+            && known.still_holds()
+        {
+            return Ok((known.said, true));
+        }
+        #[expect(clippy::disallowed_methods, reason = "what was changed just now is not believed")]
+        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let began_ns = i64::try_from(began.as_nanos()).unwrap_or(0);
+        let question = Question { program, words: &words, folder, env: self.env };
+        let watch = place.as_ref().and_then(|_| {
+            Watch::over(question, &mut |rustup, words| {
+                self.ask(rustup.as_os_str(), words.to_vec(), folder, self.env.to_vec()).ok()
+            })
+        });
+        let said = self.ask(program, words, folder, self.env.to_vec())?;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let is_certain = watch.is_some();
+        if let Some((answer, place)) = watch.and_then(|watch| watch.remember(&said, began_ns)).zip(place) {
+            // Forgetting costs the next sweep a question.
+            let _unwritten = remember(&place, &answer);
+        }
+        Ok((said, is_certain))
     }
 
     /// The toolchains that rustup has, by name; none where there is no rustup.
     pub fn installed(&self, root: &Path) -> Vec<String> {
         let words = ["toolchain", "list"].iter().map(OsString::from).collect();
-        let said = self.ask("rustup", words, root, self.env.to_vec()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&said);
+        let (text, _) = self.says("rustup".as_ref(), words, root).unwrap_or_default();
         let names = text.lines().filter_map(|line| line.split_whitespace().next());
         names.filter(|name| *name != "no").map(str::to_owned).collect()
     }
@@ -361,7 +512,7 @@ impl<'a> Asker<'a> {
             key.add("compiler", found.said.as_bytes());
             folder.join(key.digest().to_hex())
         });
-        let named = match place.as_deref().and_then(remembered) {
+        let named = match place.as_deref().and_then(recall) {
             Some(named) => named,
             None => self.empty_crate(&command, &found)?,
         };
@@ -417,7 +568,7 @@ impl<'a> Asker<'a> {
             }
             folder.join(key.digest().to_hex())
         });
-        if let Some(named) = place.as_deref().and_then(remembered) {
+        if let Some(named) = place.as_deref().and_then(recall) {
             return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
         }
         let named = self.skeleton(&workspace.root, command, &toolchain)?;
@@ -426,6 +577,16 @@ impl<'a> Asker<'a> {
             let _unwritten = remember(place, &named);
         }
         Ok((named, Asked { wall: began.elapsed(), remembered: false }))
+    }
+
+    /// The units that are known to be of other lock files than the workspace's.
+    pub(crate) fn strangers(&self, workspace: &Workspace) -> Strangers {
+        let place = workspace.basis.and_then(|basis| {
+            let toolchain = self.toolchain(&workspace.root, &CargoCommand::default()).ok()?;
+            self.place("strangers", &[basis.to_string().as_bytes(), toolchain.said.as_bytes()])
+        });
+        let known: Strangers = place.as_deref().and_then(recall).unwrap_or_default();
+        Strangers { place, ..known }
     }
 
     fn skeleton(
@@ -455,54 +616,32 @@ impl<'a> Asker<'a> {
         set("RUSTDOC", programs.join(skeleton::RUSTDOC).as_os_str());
         set("CARGO_TERM_COLOR", OsStr::new("never"));
         let words = command.words().into_iter().map(OsString::from).collect();
-        self.ask("cargo", words, root, env)?;
+        self.ask("cargo".as_ref(), words, root, env)?;
         let calls = std::fs::read(programs.join(skeleton::CALLS)).unwrap_or_default();
         live::read_skeleton(&target, &String::from_utf8_lossy(&calls), &toolchain.release)
             .map_err(|source| io("read", target, source))
     }
 }
 
-/// What is digested, part by part, each with its length.
-#[derive(Default)]
-struct Basis {
-    bytes: Vec<u8>,
-    packages: BTreeSet<String>,
-}
-
-impl Basis {
-    fn add(&mut self, name: &str, content: &[u8]) {
-        for part in [name.as_bytes(), content] {
-            self.bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            self.bytes.extend_from_slice(part);
+/// Adds a workspace to what answers follow from, and its path dependencies elsewhere to `outside`.
+fn describe(metadata: &Metadata, basis: &mut Basis, outside: &mut BTreeSet<PathBuf>) {
+    basis.look_at_workspace(&metadata.workspace_root);
+    let own: BTreeSet<&Path> =
+        metadata.packages.iter().filter_map(|package| package.manifest_path.parent()).collect();
+    for package in &metadata.packages {
+        basis.packages.insert(package.name.clone());
+        basis.look(Source::File(package.manifest_path.clone()));
+        // Targets that Cargo finds by itself.
+        if let Some(folder) = package.manifest_path.parent() {
+            for below in ["", "src", "src/bin", "examples", "tests", "benches"] {
+                basis.look(Source::Targets(folder.join(below)));
+            }
         }
-    }
-
-    /// A file's bytes; one that is not there is told apart from an empty one.
-    fn add_file(&mut self, path: &Path) {
-        if let Ok(text) = std::fs::read(path) {
-            self.add(&path.to_string_lossy(), &text);
+        for path in package.dependencies.iter().filter_map(|dependency| dependency.path.as_ref()) {
+            if !own.contains(path.as_path()) && path.join("Cargo.toml").is_file() {
+                outside.insert(path.clone());
+            }
         }
-    }
-
-    fn add_names(&mut self, folder: &Path) {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries
-            .filter(|entry| {
-                let name = entry.file_name();
-                name.as_bytes().ends_with(b".rs") || entry.path().join("main.rs").is_file()
-            })
-            .map(|entry| entry.file_name())
-            .collect();
-        names.sort();
-        for name in names {
-            self.add(&folder.to_string_lossy(), name.as_bytes());
-        }
-    }
-
-    fn digest(&self) -> Digest {
-        let mut bytes = MEMO_VERSION.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&self.bytes);
-        Digest::blake3(&bytes)
     }
 }
 
@@ -534,23 +673,31 @@ fn complaint(text: &str) -> String {
     if told.is_empty() { "nothing was said".to_owned() } else { told.chars().take(CHARS_MAX).collect() }
 }
 
-fn remembered(place: &Path) -> Option<Named> {
+fn recall<T: DeserializeOwned>(place: &Path) -> Option<T> {
     use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(place).ok()?.take(MEMO_BYTES_MAX).read_to_end(&mut text).ok()?;
-    let named = serde_json::from_slice(&text).ok()?;
-    // Its time says when it was last of use.
-    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-    let _untouched = rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::empty());
-    Some(named)
+    let file = std::fs::File::open(place).ok()?;
+    let found = file.metadata().ok()?;
+    let mut text = Vec::with_capacity(usize::try_from(found.len().min(MEMO_BYTES_MAX)).unwrap_or(0) + 1);
+    file.take(MEMO_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let known = serde_json::from_slice(&text).ok()?;
+    // Its time says on what day it was last of use.
+    let is_of_today = found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < MEMO_TOUCHED));
+    if !is_of_today {
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        let _untouched = rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::empty());
+    }
+    Some(known)
 }
 
-fn remember(place: &Path, named: &Named) -> std::io::Result<()> {
+fn remember<T: Serialize>(place: &Path, known: &T) -> std::io::Result<()> {
     let folder = place.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut file, named)?;
+    let mut text = std::io::BufWriter::new(&mut file);
+    serde_json::to_writer(&mut text, known)?;
+    std::io::Write::flush(&mut text)?;
+    drop(text);
     file.persist(place).map_err(|error| error.error)?;
     Ok(())
 }

@@ -7,12 +7,15 @@
 //! of features, flags and compiler makes commands to try, the newest unit first. One that explains a unit of the
 //! tree, and of which the tree has every unit of other people's packages, is a configuration. One that lacks some
 //! was of an older lock file and is none ([`more`]).
+//!
+//! That a unit is of an older lock file is remembered by its hash ([`Strangers`]): all that it was compiled with enters
+//! that, so it cannot become one of this lock file, and years of such units need not be read again for each sweep.
 
-use std::cell::LazyCell;
+use std::cell::{LazyCell, OnceCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::cargo::{Asker, Workspace};
+use crate::cargo::{Asker, Strangers, Workspace};
 use crate::command::CargoCommand;
 use crate::error::SweepError;
 use crate::live::{Fingerprint, Named, Origin};
@@ -90,57 +93,45 @@ struct Unexplained {
     newest: std::time::SystemTime,
 }
 
-/// The units of a tree, by the names of their folders. Gone through once.
-struct Tree {
-    /// Of every profile folder, in the order of the profiles.
-    units: HashMap<String, HashSet<UnitHash>>,
+/// The units of a tree, by the names of their folders.
+struct Tree<'t> {
+    target: &'t Path,
+    profiles: &'t [String],
+    /// Of every profile folder; gone through where that is asked for.
+    units: OnceCell<HashMap<String, HashSet<UnitHash>>>,
     /// The workspace's own packages.
     own: HashSet<String>,
     /// Where the fingerprints of their units are.
     own_units: Vec<(String, String, UnitHash, PathBuf)>,
 }
 
-impl Tree {
-    fn of(target: &Path, workspace: &Workspace, profiles: &[String]) -> Self {
+impl<'t> Tree<'t> {
+    fn of(target: &'t Path, workspace: &Workspace, profiles: &'t [String]) -> Self {
         let own: HashSet<String> = workspace.members.iter().map(|member| member.name.clone()).collect();
-        let mut tree = Self { units: HashMap::new(), own, own_units: Vec::new() };
-        for profile in profiles {
-            let folder = target.join(profile);
-            tree.units.insert(profile.clone(), HashSet::new());
-            each_name(&folder.join(".fingerprint"), |name, path| {
-                if let Some((package, hash)) = names::split_unit(name) {
-                    tree.add(profile, package, hash, path);
-                }
-            });
-            each_name(&folder.join("build"), |package, above| {
-                // In the old layout these are a unit each.
-                if names::split_unit(package).is_some() {
-                    return;
-                }
-                each_name(&above(), |name, path| {
-                    if let Some(hash) = UnitHash::parse(name) {
-                        tree.add(profile, package, hash, &|| path().join("fingerprint"));
-                    }
-                });
-            });
-        }
-        tree
+        let mut own_units = Vec::new();
+        each_unit(target, profiles, |profile, package, hash, path| {
+            if own.contains(package) {
+                own_units.push((profile.to_owned(), package.to_owned(), hash, path()));
+            }
+        });
+        Self { target, profiles, units: OnceCell::new(), own, own_units }
     }
 
-    fn add(&mut self, profile: &str, package: &str, hash: UnitHash, path: &dyn Fn() -> PathBuf) {
-        if self.own.contains(package) {
-            self.own_units.push((profile.to_owned(), package.to_owned(), hash, path()));
-        }
-        if let Some(units) = self.units.get_mut(profile) {
-            units.insert(hash);
-        }
+    fn units(&self) -> &HashMap<String, HashSet<UnitHash>> {
+        self.units.get_or_init(|| {
+            let mut units: HashMap<String, HashSet<UnitHash>> = HashMap::new();
+            each_unit(self.target, self.profiles, |profile, _, hash, _| {
+                units.entry(profile.to_owned()).or_default().insert(hash);
+            });
+            units
+        })
     }
 
     /// Units of the workspace's own packages that no configuration so far explains, the newest first.
-    fn unexplained(&self, surveyed: &Surveyed) -> Vec<Unexplained> {
+    fn unexplained(&self, surveyed: &Surveyed, strangers: &Strangers) -> Vec<Unexplained> {
         let mut all = Vec::new();
         for (profile, package, hash, path) in &self.own_units {
-            if is_live(surveyed, profile, hash) {
+            if strangers.has(*hash) || is_live(surveyed, profile, hash) {
                 continue;
             }
             for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
@@ -172,7 +163,7 @@ impl Tree {
     fn has_what_others_made(&self, named: &Named) -> bool {
         named.profiles.iter().all(|(profile, names)| {
             let others = names.units.iter().filter(|(_, unit)| !self.own.contains(&unit.package));
-            let there = self.units.get(profile);
+            let there = self.units().get(profile);
             others.into_iter().all(|(hash, _)| there.is_some_and(|there| there.contains(hash)))
         })
     }
@@ -180,6 +171,33 @@ impl Tree {
 
 fn is_live(surveyed: &Surveyed, profile: &str, hash: &UnitHash) -> bool {
     surveyed.live.profiles.get(profile).is_some_and(|live| live.units.contains_key(hash))
+}
+
+/// Tells `each` the profile, package and hash of every unit that Cargo noted, and where, where that is wanted.
+fn each_unit(
+    target: &Path,
+    profiles: &[String],
+    mut each: impl FnMut(&str, &str, UnitHash, &dyn Fn() -> PathBuf),
+) {
+    for profile in profiles {
+        let folder = target.join(profile);
+        each_name(&folder.join(".fingerprint"), |name, path| {
+            if let Some((package, hash)) = names::split_unit(name) {
+                each(profile, package, hash, path);
+            }
+        });
+        each_name(&folder.join("build"), |package, above| {
+            // In the old layout these are a unit each.
+            if names::split_unit(package).is_some() {
+                return;
+            }
+            each_name(&above(), |name, path| {
+                if let Some(hash) = UnitHash::parse(name) {
+                    each(profile, package, hash, &|| path().join("fingerprint"));
+                }
+            });
+        });
+    }
 }
 
 /// Tells `each` the names in a folder, and their paths where they are wanted.
@@ -209,29 +227,36 @@ pub(crate) fn more(
         // Mostly what it was compiled with itself is gone already; only else the whole tree is read.
         unit.fingerprint.deps.iter().all(|one| packages.contains(&one.0)) && lineage.is_of(unit, packages)
     };
-    let mut everything = false;
-    let tree = Tree::of(&surveyed.target, workspace, profiles);
-    let mut unexplained = tree.unexplained(surveyed);
+    let (mut everything, mut is_known) = (false, false);
+    let mut strangers = asker.strangers(workspace);
+    strangers.hold_for(&surveyed.packages);
+    let target = surveyed.target.clone();
+    let tree = Tree::of(&target, workspace, profiles);
+    let mut unexplained = tree.unexplained(surveyed, &strangers);
     for stage in [Stage::Frequent, Stage::Selections, Stage::Variants, Stage::Features] {
         unexplained.retain(|unit| !is_live(surveyed, &unit.profile, &unit.hash));
         if unexplained.is_empty() {
-            return Ok(());
+            break;
         }
         if !everything && unexplained.iter().any(|unit| !is_of(unit, &surveyed.packages)) {
             // Packages that only some feature brings are in the lock file too.
             everything = true;
             let all = CargoCommand::new("check", &["--workspace", "--all-targets", "--all-features"]);
-            for (named, asked) in
-                ask_all(std::slice::from_ref(&all), workspace, asker, 1, report).into_iter().flatten()
-            {
-                surveyed.packages.extend(&named.packages);
-                surveyed.asked.push((all.clone(), asked));
+            for answer in ask_all(std::slice::from_ref(&all), workspace, asker, 1, report) {
+                is_known = answer.is_ok();
+                if let Ok((named, asked)) = answer {
+                    surveyed.packages.extend(&named.packages);
+                    surveyed.asked.push((all.clone(), asked));
+                }
             }
+        }
+        if !strangers.hold_for(&surveyed.packages) {
+            unexplained = tree.unexplained(surveyed, &strangers);
         }
         let open: Vec<&Unexplained> =
             unexplained.iter().filter(|unit| is_of(unit, &surveyed.packages)).collect();
         if open.is_empty() {
-            return Ok(());
+            break;
         }
         let commands: Vec<CargoCommand> = stage
             .commands(surveyed, workspace, &open, asker)
@@ -256,6 +281,15 @@ pub(crate) fn more(
                 Err(_) => {}
             }
         }
+        if !strangers.hold_for(&surveyed.packages) {
+            unexplained = tree.unexplained(surveyed, &strangers);
+        }
+    }
+    // Without an answer just now a later one may know more packages.
+    if everything && is_known {
+        let others = unexplained.iter().filter(|unit| !is_of(unit, strangers.packages()));
+        let others: Vec<UnitHash> = others.map(|unit| unit.hash).collect();
+        strangers.remember(others.into_iter());
     }
     Ok(())
 }

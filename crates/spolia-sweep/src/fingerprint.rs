@@ -1,11 +1,11 @@
 //! What Cargo wrote down of one unit: `fingerprint folder → Details`.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use serde::Deserialize;
 
 /// The largest fingerprint that is read, bytes.
@@ -40,19 +40,42 @@ pub(crate) fn read(folder: &OwnedFd, name: &CStr) -> Option<Details> {
     Some(Details { rustc: Some(read.rustc), rustflags: read.rustflags })
 }
 
+/// All that a fingerprint tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// `lib-serde`, …; sorted.
+    pub targets: Vec<String>,
+    /// From the start of its compiler to the end, by the times of Cargo's own files, µs.
+    pub rebuild_us: Option<u64>,
+    /// What is in it.
+    pub details: Details,
+}
+
 /// Reads the fingerprint in the folder `path` below the open folder `root`; what cannot be read says nothing.
-pub fn read_below(root: impl AsFd, path: &Path) -> Details {
+pub fn read_below(root: impl AsFd, path: &Path) -> Notes {
     let opened = crate::scan::open_below(root, path);
-    let Ok(fd) = opened else { return Details::default() };
-    let Ok(entries) = Dir::read_from(&fd) else { return Details::default() };
-    let mut details = Details::default();
+    let Ok(fd) = opened else { return Notes::default() };
+    let Ok(entries) = Dir::read_from(&fd) else { return Notes::default() };
+    let changed = |name: &CStr| {
+        let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(crate::scan::changed_us(&stat))
+    };
+    let began = changed(c"invoked.timestamp");
+    let mut notes = Notes::default();
     for entry in entries.flatten() {
-        if entry.file_type() == rustix::fs::FileType::RegularFile
-            && entry.file_name().to_bytes().ends_with(b".json")
-            && let Some(read) = read(&fd, entry.file_name())
-        {
-            details = read;
+        let name = entry.file_name().to_bytes();
+        let Some(target) = name.strip_suffix(b".json").and_then(|name| std::str::from_utf8(name).ok()) else {
+            continue;
+        };
+        notes.targets.push(target.to_owned());
+        // The file with the hash is written when the compiler has ended.
+        let ended = CString::new(target).ok().and_then(|name| changed(&name));
+        let took = began.zip(ended).map(|(began, ended)| ended.saturating_sub(began));
+        notes.rebuild_us = notes.rebuild_us.max(took.filter(|us| *us > 0));
+        if let Some(read) = read(&fd, entry.file_name()) {
+            notes.details = read;
         }
     }
-    details
+    notes.targets.sort_unstable();
+    notes
 }

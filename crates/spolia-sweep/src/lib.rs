@@ -4,6 +4,7 @@
 //! time of an access: [`skeleton`] says how Cargo is asked without compiling anything.
 
 pub mod apply;
+mod basis;
 pub mod caches;
 pub mod cargo;
 pub mod command;
@@ -20,6 +21,7 @@ pub mod quarantine;
 pub mod scan;
 pub mod skeleton;
 pub mod survey;
+mod toolchain;
 pub mod why;
 
 pub use command::CargoCommand;

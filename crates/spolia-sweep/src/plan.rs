@@ -4,8 +4,9 @@
 //! first and then whole configurations, those first whose last run by the journal is longest ago: what another
 //! configuration needs as well stays, so that no build is left with half of its units.
 //!
-//! To choose, names are enough. Why a unit is stale stands in its fingerprint, so that is read for what is shown
-//! ([`SweepPlan::explain`]), and for all only where all is asked for.
+//! To choose, names are enough. Why a unit is stale and how long its compiler took stands in its fingerprint, so that is
+//! read for what is shown ([`SweepPlan::explain`]), and for all only where all is asked for. Where a scan did not look at
+//! the fingerprints, their bytes are in no sum here, and [`SweepPlan::is_partial`] says so.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::SerializeSeq;
 
-use crate::fingerprint::Details;
+use crate::fingerprint::{Details, Notes};
 use crate::live::Live;
 use crate::names::UnitHash;
 use crate::scan::{Item, Place, Scan};
@@ -59,12 +60,14 @@ pub struct Entry {
     pub hash: Option<UnitHash>,
     /// Bytes on disk that become free, those of a file with several names once and only where all go.
     pub bytes: u64,
-    /// How long its compiler took last; `None` where Cargo's files do not tell.
+    /// How long its compiler took last; `None` where Cargo's files do not tell, or were not looked at.
     pub rebuild_us: Option<u64>,
     /// The newest change in it, µs since 1970.
     pub newest_us: u64,
     /// What is removed, in this order, in [`SweepPlan::parts`].
     parts: (u32, u32),
+    /// Its fingerprint, where it was read after the scan.
+    notes: Option<Box<Notes>>,
 }
 
 /// One file or folder of an entry.
@@ -89,14 +92,16 @@ fn as_text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> 
 pub struct SweepPlan {
     /// The entries, the largest first.
     pub entries: Vec<Entry>,
-    /// Bytes that become free.
+    /// Bytes that become free; at least so many where it [`SweepPlan::is_partial`].
     pub bytes: u64,
-    /// Bytes of all that is stale, also where the policy leaves it.
+    /// Bytes of all that is stale, also where the policy leaves it; the same holds.
     pub stale_bytes: u64,
-    /// Bytes of what is live.
-    pub live_bytes: u64,
-    /// Bytes of what is not Cargo's or not known, which stays.
-    pub unknown_bytes: u64,
+    /// Whether something that is stale was not looked at, so that it is in no sum.
+    pub is_partial: bool,
+    /// Bytes of what is live; `None` where it was not looked at.
+    pub live_bytes: Option<u64>,
+    /// Bytes of what is not Cargo's or not known, which stays; `None` where it was not looked at.
+    pub unknown_bytes: Option<u64>,
     /// Live units that are there.
     pub live_units: usize,
     /// Units that are stale.
@@ -127,34 +132,44 @@ impl SweepPlan {
     }
 
     /// What Cargo's fingerprint calls what is in an entry: `lib-serde`, …
-    pub fn targets(&self, entry: &Entry) -> Vec<&str> {
-        self.items(entry)
-            .find_map(|item| self.scan.fact(item))
-            .map(|f| self.scan.targets(f))
-            .unwrap_or_default()
+    pub fn targets<'p>(&'p self, entry: &'p Entry) -> Vec<&'p str> {
+        if let Some(notes) = &entry.notes {
+            return notes.targets.iter().map(String::as_str).collect();
+        }
+        let fact = self.items(entry).find_map(|item| self.scan.fact(item));
+        fact.map(|fact| self.scan.targets(fact)).unwrap_or_default()
     }
 
-    /// Finds out why the first `count` entries go, as far as that is not known yet. `read` reads the fingerprint in
-    /// a folder below the target directory.
+    /// Finds out why the first `count` entries go and how long they took, as far as that is not known yet. `read` reads
+    /// the fingerprint in a folder below the target directory.
     pub fn explain(
         &mut self,
         count: usize,
         live: &Live,
         policy: &Policy,
-        read: &mut dyn FnMut(&Path) -> Details,
+        read: &mut dyn FnMut(&Path) -> Notes,
     ) {
         let scan = Arc::clone(&self.scan);
         // Nothing that needs the time of day is left to be explained.
         let reasons = Reasons::new(&scan, live, policy, 0);
         for at in 0..count.min(self.entries.len()) {
             let entry = &self.entries[at];
-            if entry.why.is_some() {
+            let print = self.items(entry).find(|item| scan.has_notes(item));
+            if entry.why.is_some() && !print.is_some_and(|print| scan.is_partial(print)) {
                 continue;
             }
-            let print = self.items(entry).find(|item| scan.fact(item).is_some());
-            let details = print.map(|print| read(&fingerprint_of(&scan, print))).unwrap_or_default();
-            let why = reasons.of_unit(&entry.profile, print, Some(&details));
-            self.entries[at].why = why;
+            let notes = print.map(|print| read(&fingerprint_of(&scan, print)));
+            let noted = notes.unwrap_or_default();
+            let targets: Vec<&str> = noted.targets.iter().map(String::as_str).collect();
+            // A folder with nothing in it tells of no unit.
+            let print = print.filter(|_| !targets.is_empty());
+            let why = reasons.of_unit(&entry.profile, print, Some((&targets, &noted.details)));
+            let entry = &mut self.entries[at];
+            if entry.why.is_none() {
+                entry.why = why;
+            }
+            entry.rebuild_us = entry.rebuild_us.or(noted.rebuild_us);
+            entry.notes = Some(Box::new(noted));
         }
     }
 }
@@ -207,8 +222,9 @@ impl Serialize for SweepPlan {
             entries: Entries<'p>,
             bytes: u64,
             stale_bytes: u64,
-            live_bytes: u64,
-            unknown_bytes: u64,
+            is_partial: bool,
+            live_bytes: Option<u64>,
+            unknown_bytes: Option<u64>,
             live_units: usize,
             stale_units: usize,
             evicted: &'p [u32],
@@ -218,6 +234,7 @@ impl Serialize for SweepPlan {
             entries: Entries(self),
             bytes: self.bytes,
             stale_bytes: self.stale_bytes,
+            is_partial: self.is_partial,
             live_bytes: self.live_bytes,
             unknown_bytes: self.unknown_bytes,
             live_units: self.live_units,
@@ -257,6 +274,7 @@ pub fn plan(scan: &Arc<Scan>, live: &Live, policy: &Policy, now_us: u64) -> Swee
         }
         for item in planner.items(&group) {
             stale.add(scan, item);
+            result.is_partial |= scan.is_partial(item);
         }
         result.stale_units += usize::from(first.hash.is_some());
         if policy.all || planner.may_go(&group) {
@@ -386,11 +404,24 @@ impl<'p> Planner<'p> {
 
     /// What is known of a group's fingerprint.
     fn print(&self, group: &Range<usize>) -> Option<&'p Item> {
-        self.items(group).find(|item| self.scan.fact(item).is_some())
+        self.items(group).find(|item| self.scan.has_notes(item))
     }
 
     fn details(&self, group: &Range<usize>) -> Option<&'p Details> {
         self.scan.fact(self.print(group)?)?.details.as_deref()
+    }
+
+    fn why(&self, group: &Range<usize>, print: Option<&Item>) -> Option<Why> {
+        let first = self.item(group.start);
+        if first.hash.is_none() {
+            return Some(self.reasons.of_named(first));
+        }
+        let fact = print.and_then(|print| self.scan.fact(print));
+        let targets = fact.map(|fact| self.scan.targets(fact)).unwrap_or_default();
+        let noted = self.details(group).map(|details| (targets.as_slice(), details));
+        // A folder with nothing in it tells of no unit.
+        let print = print.filter(|_| fact.is_none() || !targets.is_empty());
+        self.reasons.of_unit(&self.scan.folder(first).profile, print, noted)
     }
 
     /// Whether what is stale is, looked at as a whole.
@@ -430,7 +461,8 @@ impl<'p> Planner<'p> {
         take: &mut Take<'_>,
     ) -> (Vec<u32>, bool) {
         let policy = self.policy;
-        let all = result.live_bytes + result.unknown_bytes + result.stale_bytes;
+        let stays = result.live_bytes.unwrap_or(0) + result.unknown_bytes.unwrap_or(0);
+        let all = stays + result.stale_bytes;
         let needed = |freed: u64| {
             let over = policy.max_bytes.is_some_and(|max| all.saturating_sub(freed) > max);
             over || policy.free_bytes.is_some_and(|bytes| freed < bytes)
@@ -480,10 +512,7 @@ impl<'p> Planner<'p> {
                     name
                 })
             });
-            let why = why.or_else(|| match first.hash {
-                Some(_) => self.reasons.of_unit(profile, print, self.details(&group)),
-                None => Some(self.reasons.of_named(first)),
-            });
+            let why = why.or_else(|| self.why(&group, print));
             let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
             entries.push(Entry {
                 why,
@@ -494,6 +523,7 @@ impl<'p> Planner<'p> {
                 rebuild_us: print.and_then(|print| self.scan.fact(print)?.rebuild_us),
                 newest_us: self.items(&group).map(|item| item.newest_us).max().unwrap_or(0),
                 parts: (number(group.start), number(group.end)),
+                notes: None,
             });
         }
         // Stable: what is as large stays in the order of the items.

@@ -214,7 +214,7 @@ pub fn drop_one(target: &Path, name: &str) -> Result<(), SweepError> {
         other => other.map_err(|error| at(error.into()))?,
     };
     let c_name = CString::new(std::ffi::OsStr::new(name).as_bytes()).map_err(|error| at(error.into()))?;
-    remove_tree(&above, &c_name, device, 0).map_err(at)?;
+    remove_tree(&above, &c_name, device, 0, &mut 0).map_err(at)?;
     // The folder above goes with the last.
     let _others = rustix::fs::unlinkat(&root, FOLDER, rustix::fs::AtFlags::REMOVEDIR);
     Ok(())

@@ -29,6 +29,10 @@ pub struct Request {
     pub threads: usize,
     /// Keep what is live in the scan.
     pub keep_live: bool,
+    /// Add up what stays as well.
+    pub sizes: bool,
+    /// Look at what Cargo noted of everything that may go: where every byte or the time of every unit is asked for.
+    pub notes: bool,
     /// Read the fingerprint of everything that may go: where every reason or every compiler is asked for.
     pub details: bool,
     /// All of it is to go, so what is live need not be known.
@@ -251,8 +255,8 @@ fn look(
     }
     #[expect(clippy::disallowed_methods, reason = "the walk is told apart from the questions")]
     let began = std::time::Instant::now();
-    let options =
-        scan::Options { threads: request.threads, keep_live: request.keep_live, details: request.details };
+    let &Request { threads, keep_live, sizes, notes, details, .. } = request;
+    let options = scan::Options { threads, keep_live, sizes, notes, details };
     let progress = |seen: u64| report(Progress::Scanning(&surveyed.target, seen));
     let scan = scan::scan(&surveyed.target, &surveyed.live, options, &progress)?;
     surveyed.scanned_in = began.elapsed();

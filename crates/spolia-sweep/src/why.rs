@@ -122,20 +122,19 @@ impl<'p> Reasons<'p> {
         }
     }
 
-    /// Why a stale unit is; `print` is its fingerprint, if there is one. `None` where that would have to be read first.
+    /// Why a stale unit is; `print` is its fingerprint, if there is one, and `targets` and `details` what stands in it.
+    /// `None` where that would have to be read first.
     pub(crate) fn of_unit(
         &self,
         profile: &str,
         print: Option<&Item>,
-        details: Option<&Details>,
+        noted: Option<(&[&str], &Details)>,
     ) -> Option<Why> {
         if !self.live.profiles.contains_key(profile) {
             return Some(Why::ProfileNotDeclared);
         }
-        let Some((print, fact)) = print.and_then(|print| Some((print, self.scan.fact(print)?))) else {
-            return Some(Why::Orphan);
-        };
-        let details = details?;
+        let Some(print) = print else { return Some(Why::Orphan) };
+        let (targets, details) = noted?;
         if let Some(rustc) = details.rustc
             && !self.live_compilers.contains(&rustc)
         {
@@ -151,7 +150,6 @@ impl<'p> Reasons<'p> {
         if !details.rustflags.is_empty() && !self.has_flags(&details.rustflags) {
             return Some(Why::FlagsNotDeclared { rustflags: details.rustflags.clone() });
         }
-        let targets = self.scan.targets(fact);
         let same = |unit: &UnitName| targets.iter().any(|target| unit.targets.contains(*target));
         let by = others.iter().filter(|(_, unit)| same(unit)).map(|(hash, _)| *hash).min();
         Some(by.map_or(Why::TargetGone, |by| Why::Superseded { by }))

@@ -17,7 +17,7 @@ use spolia_engine::Cancel;
 use spolia_sweep::apply::{self, Applied, Guide};
 use spolia_sweep::cargo::Asker;
 use spolia_sweep::survey::{self, Request, Survey};
-use spolia_sweep::{CargoCommand, Policy, SweepPlan, Why, plan, skeleton};
+use spolia_sweep::{CargoCommand, Policy, SweepPlan, Why, fingerprint, plan, skeleton};
 
 const TESTS: &[(&str, fn())] = &[
     ("an_older_lock_file_goes_and_nothing_live", an_older_lock_file_goes_and_nothing_live),
@@ -30,6 +30,8 @@ const TESTS: &[(&str, fn())] = &[
     ("the_new_layout", the_new_layout),
     ("a_lock_file_that_must_change_stops_it", a_lock_file_that_must_change_stops_it),
     ("a_running_build_is_left_alone", a_running_build_is_left_alone),
+    ("a_second_sweep_starts_no_process", a_second_sweep_starts_no_process),
+    ("what_was_not_looked_at_is_in_no_sum", what_was_not_looked_at_is_in_no_sum),
 ];
 
 fn main() -> ExitCode {
@@ -156,20 +158,26 @@ impl Stand {
     }
 
     fn survey_with(&self, request: Request, policy: &Policy) -> (Survey, Vec<(PathBuf, SweepPlan)>) {
-        let env: Vec<(OsString, OsString)> =
-            self.env.iter().map(|(name, value)| (name.into(), value.clone())).collect();
-        let (program, cancel) = (std::env::current_exe().unwrap(), Cancel::new().unwrap());
-        let scratch = self.path("scratch");
-        fs::create_dir_all(&scratch).unwrap();
-        let asker = Asker::new(&env, &program, &scratch, Some(self.path("memo")), &cancel);
-        let request = Request { threads: 2, details: true, ..request };
-        let survey = survey::survey(&request, &asker, &|_| true).unwrap();
+        let (survey, _) = self.ask(Request { details: true, threads: 2, ..request });
         let plans = survey.targets.iter().filter_map(|one| {
             let plan = plan::plan(one.scan.as_ref().ok()?, &one.live, policy, now_us());
             Some((one.target.clone(), plan))
         });
         let plans = plans.collect();
         (survey, plans)
+    }
+
+    /// What is there, and how many processes were started to know it.
+    fn ask(&self, request: Request) -> (Survey, u64) {
+        let env: Vec<(OsString, OsString)> =
+            self.env.iter().map(|(name, value)| (name.into(), value.clone())).collect();
+        let (program, cancel) = (std::env::current_exe().unwrap(), Cancel::new().unwrap());
+        let scratch = self.path("scratch");
+        fs::create_dir_all(&scratch).unwrap();
+        let asker = Asker::new(&env, &program, &scratch, Some(self.path("memo")), &cancel);
+        let request = Request { threads: request.threads.max(1), ..request };
+        let survey = survey::survey(&request, &asker, &|_| true).unwrap();
+        (survey, asker.spent().processes)
     }
 
     /// Sweeps `folder`, as it was asked; what was planned and done.
@@ -324,6 +332,97 @@ fn what_was_built_otherwise_is_detected() {
     assert!(plans[0].entries.iter().all(|entry| &*entry.profile == "small"), "{:?}", plans[0].entries);
     assert!(plans[0].entries.iter().any(|entry| entry.why == Some(Why::ProfileNotDeclared)));
     assert_eq!(stand.compiled("ws", &["cargo build -p util"], &[]), 0);
+}
+
+fn a_second_sweep_starts_no_process() {
+    let mut stand = Stand::new();
+    // A script of this name would be asked each time.
+    let is_program = |path: PathBuf| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
+    let (_, search) = stand.env.iter_mut().find(|(name, _)| name == "PATH").unwrap();
+    let folders: Vec<PathBuf> = std::env::split_paths(search).collect();
+    let is_plain = |folder: &&PathBuf| !folder.join("cargo").exists() || is_program(folder.join("cargo"));
+    *search = std::env::join_paths(folders.iter().filter(is_plain)).unwrap();
+    stand.write("ws/Cargo.toml", "[workspace]\nmembers = [\"app\", \"u*\"]\nresolver = \"2\"\n");
+    stand.lock("1.0.0");
+    stand.build(LIVE, &[]);
+    stand.lock("1.1.0");
+    stand.build(LIVE, &[]);
+    let ask = || stand.ask(Request { paths: vec![stand.path("ws")], threads: 2, ..Request::default() });
+    let plan = |survey: &Survey| {
+        let one = &survey.targets[0];
+        let plan = plan::plan(one.scan.as_ref().unwrap(), &one.live, &Policy::default(), now_us());
+        assert!(plan.stale_units > 0);
+        plan.entries.iter().flat_map(|entry| plan.parts(entry)).map(|part| part.path).collect::<BTreeSet<_>>()
+    };
+    let (first, processes) = ask();
+    assert!(processes > 0);
+    let (second, processes) = ask();
+    assert_eq!((processes, plan(&second)), (0, plan(&first)), "everything is remembered");
+    // Whatever may change an answer is seen.
+    let members = |survey: &Survey| survey.targets[0].workspaces[0].members.len();
+    stand.write("ws/.cargo/config.toml", "");
+    let (_, processes) = ask();
+    assert!(processes > 0, "a new configuration");
+    assert_eq!(ask().1, 0);
+    assert_eq!(members(&second), 2);
+    stand.write(
+        "ws/umore/Cargo.toml",
+        "[package]\nname = \"umore\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+    );
+    stand.write("ws/umore/src/lib.rs", "");
+    let (third, processes) = ask();
+    assert!(processes > 0 && members(&third) == 3, "a new member by the pattern");
+    fs::remove_dir_all(stand.path("ws/umore")).unwrap();
+    let (last, processes) = ask();
+    assert_eq!((processes, members(&last)), (1, 2), "what they need was known before");
+    // A lock file of before makes other units live.
+    stand.lock("1.0.0");
+    let (other, processes) = ask();
+    assert!(processes > 0);
+    assert!(plan(&other).is_disjoint(&plan(&last)) && !plan(&other).is_empty());
+}
+
+/// Without the flags that ask for more, the same goes and the sums say what they are not.
+fn what_was_not_looked_at_is_in_no_sum() {
+    let stand = Stand::new();
+    stand.lock("1.0.0");
+    stand.build(LIVE, &[]);
+    stand.lock("1.1.0");
+    stand.build(LIVE, &[]);
+    let plan = |request: Request| {
+        let (survey, _) = stand.ask(Request { paths: vec![stand.path("ws")], ..request });
+        let one = survey.targets.into_iter().next().unwrap();
+        (plan::plan(&one.scan.unwrap(), &one.live, &Policy::default(), now_us()), one.live)
+    };
+    let parts = |plan: &SweepPlan| {
+        plan.entries.iter().flat_map(|entry| plan.parts(entry)).map(|part| part.path).collect::<BTreeSet<_>>()
+    };
+    let (all, _) = plan(Request { sizes: true, details: true, threads: 4, ..Request::default() });
+    let (threads_1, _) = plan(Request { sizes: true, details: true, threads: 1, ..Request::default() });
+    let (mut some, live) = plan(Request { threads: 3, ..Request::default() });
+    assert_eq!(parts(&all), parts(&some));
+    assert_eq!((all.bytes, all.live_bytes), (threads_1.bytes, threads_1.live_bytes));
+    assert!(!all.is_partial && some.is_partial && some.bytes < all.bytes);
+    assert_eq!((all.live_units, all.stale_units), (some.live_units, some.stale_units));
+    assert_eq!((some.live_bytes, some.unknown_bytes), (None, None));
+    assert!(all.live_bytes > Some(0) && all.unknown_bytes.is_some());
+    // What is read afterwards of what is shown says the same.
+    let target = stand.path("ws/target");
+    let root = apply::open_target(&target).unwrap();
+    some.explain(usize::MAX, &live, &Policy::default(), &mut |path| fingerprint::read_below(&root, path));
+    let mut told = 0;
+    for entry in &all.entries {
+        let same =
+            some.entries.iter().find(|same| (same.hash, &same.profile) == (entry.hash, &entry.profile));
+        if let (Some(same), Some(_)) = (same, entry.hash) {
+            assert_eq!((&same.why, same.rebuild_us), (&entry.why, entry.rebuild_us));
+            assert_eq!((some.targets(same), &same.package), (all.targets(entry), &entry.package));
+            told += 1;
+        }
+    }
+    assert!(told > 3);
+    assert_eq!(carry_out(&target, &some).bytes, all.bytes, "what went was looked at as it went");
+    assert_eq!(stand.compiled("ws", LIVE, &[]), 0);
 }
 
 fn declared_commands_are_all_that_counts() {

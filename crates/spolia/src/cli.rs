@@ -342,6 +342,20 @@ pub(crate) enum CacheCommand {
     },
     /// Remove what was not used for the longest time, until the store is below its limit
     Gc(GcArgs),
+    /// Pack what the store has packed already more tightly; builds pack fast, and nothing does this by itself
+    ///
+    /// Contents, names and times stay as they are, and builds may go on meanwhile. What was tried at a level is not
+    /// tried at it again. Files that do not pack, and stores on a file system that shares bytes between files, have
+    /// nothing to gain.
+    Recompress {
+        /// zstd's level: higher ones are smaller and slower to make, and as fast to read
+        #[arg(long, value_name = "LEVEL", default_value_t = spolia_store::repack::LEVEL,
+            value_parser = clap::value_parser!(i32).range(2..=19))]
+        level: i32,
+        /// Say what it would give, and write nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
     /// Keep the results of steps, or single ones by the start of their key, whatever their age and size
     Pin {
         /// Names of steps, or starts of keys [default: list what is pinned]
@@ -397,6 +411,9 @@ pub(crate) struct SweepArgs {
     /// Keep aside what goes, below the target directory, until `spolia sweep undo` or for a week
     #[arg(long, conflicts_with = "all")]
     pub(crate) quarantine: bool,
+    /// Also add up what stays, and every byte and second of what goes: looks at every file, which takes longer
+    #[arg(long)]
+    pub(crate) sizes: bool,
     /// Leave a profile in which a build runs, instead of waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -194,6 +194,7 @@ impl CompilerSettings {
             colour: terminal && env.get("NO_COLOR").is_none(),
             remap: !not("SPOLIA_REMAP"),
             incremental: !not("SPOLIA_INCREMENTAL"),
+            ahead: !not("SPOLIA_AHEAD"),
             verify: sampled(env.some("SPOLIA_VERIFY"), now.subsec_nanos()),
             force: is("SPOLIA_RECACHE"),
             log: path("SPOLIA_LOG"),

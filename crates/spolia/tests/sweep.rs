@@ -108,6 +108,17 @@ fn a_plan_comes_first_and_what_is_stale_goes() {
     let said = stand.ok(&["sweep", "--dry-run", "p"]);
     assert!(said.contains("old-2222222222222222") && said.contains("nothing needs this package"), "{said}");
     assert!(stand.has_stale());
+    // What was not looked at is no number.
+    assert!(said.contains("at least ") && !said.contains("beside"), "{said}");
+    let whole = stand.ok(&["sweep", "--dry-run", "--sizes", "p"]);
+    assert!(!whole.contains("at least ") && whole.contains("live 1 unit ("), "{whole}");
+    let sums = |words: &[&str]| {
+        let plan = stand.json(words)[0]["plan"].clone();
+        (plan["bytes"].as_u64(), plan["is_partial"].as_bool(), plan["live_bytes"].as_u64())
+    };
+    let (some, all) = (sums(&["sweep", "-d", "p"]), sums(&["sweep", "-d", "--sizes", "p"]));
+    assert_eq!((some.0, some.1, some.2), (all.0, Some(false), None));
+    assert!(all.2 > Some(10_000), "{all:?}");
     let lines = stand.json(&["sweep", "p"]);
     let kinds: Vec<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
     assert_eq!(kinds, ["sweep-plan", "sweep-applied", "sweep-total"]);

@@ -12,7 +12,9 @@
 //! |---|---|---|
 //! | rustc's own file, arguments without the folders, where it runs in relation to them | sources, crates, libraries, linker, macros and what they read, variables | jobserver, temporary folders, where the incremental data is |
 
+mod ahead;
 pub mod args;
+mod cargo;
 mod embeds;
 pub mod facts;
 pub mod folders;
@@ -20,6 +22,7 @@ mod incremental;
 mod reads;
 mod restore;
 pub mod script;
+mod units;
 mod walk;
 
 pub use walk::run;

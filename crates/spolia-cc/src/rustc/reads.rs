@@ -15,7 +15,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use spolia_core::Digest;
 use spolia_engine::observe::{self, Seen};
+use spolia_store::StatKey;
 
 use super::facts::{self, Fact, Here};
 use super::folders::clean;
@@ -182,7 +184,7 @@ impl Work<'_> {
             let in_target = self.here.folders.mark_of(path.as_os_str().as_bytes()) == Some(b'T');
             let one_file = (now.dev, now.ino, now.size) == (before.dev, before.ino, before.size);
             let same = now == before
-                || one_file && is_read_only(&path)
+                || one_file && (is_read_only(&path) || self.is_blob(&now, digest))
                 || one_file && in_target && now.mtime_ns == before.mtime_ns;
             if !same {
                 return Err(NotKept::Now(format!("`{}` changed while it compiled", shown())));
@@ -219,6 +221,12 @@ impl Work<'_> {
             self.add(fact);
         }
         Ok(())
+    }
+
+    /// Whether it is the store's own file under another name.
+    fn is_blob(&self, now: &StatKey, digest: Digest) -> bool {
+        let blob = rustix::fs::lstat(self.here.room.store.plain_path(digest)).map(|stat| StatKey::of(&stat));
+        blob.is_ok_and(|blob| (blob.dev, blob.ino) == (now.dev, now.ino))
     }
 
     fn leaves_aside(&self, path: &Path) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! | output | kept as | put back as |
 //! |---|---|---|
-//! | rlib, rmeta | a hard link, then read-only for everybody | a hard link, else a reflink or copy: nothing rewrites them in place |
+//! | rlib | a hard link, then read-only for everybody | a hard link, else a reflink or copy: nothing rewrites it in place |
+//! | rmeta | a hard link | the same, and it may be written: rustc refuses to replace one that may not, and cargo leaves it there |
 //! | programs and shared libraries | a hard link | reflink, else a copy: tools strip and patch them |
 //! | texts (`.d`) | their bytes, with the folders hidden | written |
 //!
@@ -21,6 +22,9 @@ use super::folders::Search;
 use crate::Room;
 use crate::replay::{self, ReplayError};
 use crate::sets::KeptOutput;
+
+/// The name of an rmeta among outputs.
+const METADATA: &str = "metadata";
 
 /// How an output gets to its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +64,7 @@ pub(super) fn keep(
     search.end();
     let metadata = file.metadata().map_err(read)?;
     let executable = metadata.mode() & 0o100 != 0;
-    if how == How::Link {
+    if how == How::Link && name != METADATA {
         // A tool that is not the superuser's cannot write through either name now.
         let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o555);
         file.set_permissions(mode).map_err(|error| at("write", path, error))?;
@@ -94,6 +98,9 @@ pub(super) fn put(room: &Room, kept: &KeptOutput, path: &Path, how: How) -> Resu
         if is_sound(room, &blob, &digest, kept)? {
             match how {
                 How::Link if link(&blob, path)? => {
+                    if kept.name == METADATA {
+                        allow_writing(path);
+                    }
                     vouch(room, path, &digest);
                     return Ok(());
                 }
@@ -150,6 +157,26 @@ fn link(blob: &Path, path: &Path) -> Result<bool, ReplayError> {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| at("write", path, errno))?;
     Ok(true)
+}
+
+/// Lets the owner write to what was kept read-only by an earlier version.
+fn allow_writing(path: &Path) {
+    if let Ok(stat) = rustix::fs::lstat(path)
+        && stat.st_mode & 0o200 == 0
+    {
+        // What cannot be changed is removed before it is compiled again.
+        let _stays = rustix::fs::chmod(path, Mode::from_raw_mode((stat.st_mode & 0o777) | 0o200));
+    }
+}
+
+/// Removes an output that may not be written, where rustc is to make it anew: it would refuse.
+pub(super) fn make_way(path: &Path) {
+    let refuses = |stat: rustix::fs::Stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_mode & 0o222 == 0
+    };
+    if rustix::fs::lstat(path).is_ok_and(refuses) {
+        let _stays = rustix::fs::unlink(path);
+    }
 }
 
 /// Whether the blob's file could be opened and copied.

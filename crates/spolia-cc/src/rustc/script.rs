@@ -34,7 +34,7 @@ pub const SUBCOMMAND: &str = "__build-script";
 const KEY_VERSION: u64 = 1;
 
 /// Where the program lies whose place the launcher takes.
-fn real(launcher: &Path) -> PathBuf {
+pub(super) fn real(launcher: &Path) -> PathBuf {
     let mut name = launcher.as_os_str().to_owned();
     name.push(".real");
     PathBuf::from(name)
@@ -145,7 +145,7 @@ pub fn run(
     }
 }
 
-fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Digest) -> Result<Task, Outcome> {
+pub(super) fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Digest) -> Result<Task, Outcome> {
     let env = call.env;
     let path = |name: &str| env.some(name).map(PathBuf::from);
     let internal = |what: &str| Outcome::Internal(what.to_owned());
@@ -204,6 +204,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Digest) -> Resu
         reads_sources: false,
         script: None,
         sessions: None,
+        launched: Some(digest.to_hex()),
         folders,
     })
 }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use spolia_core::event::Tier;
 use spolia_core::key::{HashWriter, KeyWriter, Value};
 use spolia_core::result::{Log, Stream};
-use spolia_core::{ActionKey, Cost};
+use spolia_core::{ActionKey, Cost, Digest, DigestFunction};
 use spolia_engine::compile::Program;
 use spolia_engine::observe::{self, Observed, Seen};
 use spolia_store::Entry;
@@ -19,7 +19,7 @@ use super::folders::{self, Folders, Search};
 use super::incremental::{self, GivenBack, Sessions};
 use super::reads::{self, Allowed};
 use super::restore::{self, How};
-use super::{embeds, script};
+use super::{ahead, embeds, script};
 use crate::call::{End, NotKept, Options, chain};
 use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, ReplayError};
@@ -49,6 +49,8 @@ pub(super) struct Task {
     pub(super) script: Option<PathBuf>,
     /// Where rustc's incremental data is, if it is to be kept.
     pub(super) sessions: Option<Sessions>,
+    /// For the run of a build script: the script's digest, in hex.
+    pub(super) launched: Option<String>,
 }
 
 /// The outputs of a task.
@@ -67,14 +69,24 @@ pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
     walk.record.language = Some("rust".to_owned());
-    let room = match walk.room() {
+    let mut room = match walk.room() {
         Ok(room) => room,
         Err(_) => return walk.become_it(),
     };
+    let count = ahead::put_back(&mut room, call, options);
+    if count > 0 {
+        walk.story.tell("ahead", || format!("{count} units were put back before cargo asked for them"));
+    }
+    room.site.cwd.clone_from(&call.cwd);
     match plan(call, options, &room, &mut walk.record) {
         Ok(task) => walk.cached(&room, &task),
         Err(outcome) => {
             walk.note(&room, &outcome);
+            // What is not taken now may have been put there when it was.
+            let args = args::parse(&call.args, &|path| std::fs::read(call.cwd.join(path)).ok());
+            if let Ok(outputs) = args.and_then(|args| args.outputs()) {
+                outputs.iter().for_each(|(_, path)| restore::make_way(&call.cwd.join(path)));
+            }
             walk.become_it()
         }
     }
@@ -147,6 +159,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
         reads_sources: !args.question,
         script,
         sessions,
+        launched: None,
         folders,
     })
 }
@@ -367,6 +380,7 @@ impl Walk<'_> {
             let outcome =
                 Outcome::Miss { reason: miss, not_stored: Some("the store is read-only".to_owned()) };
             self.note(room, &outcome);
+            task.make_way();
             return self.become_it();
         }
         let (lock, waited) = claim::take(room, &task.key);
@@ -404,6 +418,8 @@ impl Walk<'_> {
             Err(error) => return Err(Miss::OutputGone(chain(&error))),
         }
         self.record.bytes = Some(kept.outputs.iter().map(|output| output.size).sum());
+        ahead::called(room, self.call, self.options, task, kept);
+        ahead::take_down(room, self.call, self.options, task);
         self.note(room, &Outcome::Hit { tier: Tier::Local, saved: kept.cost });
         Ok(End::Code(0))
     }
@@ -454,6 +470,7 @@ impl Walk<'_> {
             Outputs::Tree(folder) => is_empty(folder),
             Outputs::Files(_) => true,
         };
+        task.make_way();
         let given = self.give_back(room, task);
         let mut observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
         if let (Some(given), Some(sessions), Ok(broke)) = (&given, &task.sessions, &observed)
@@ -614,12 +631,71 @@ impl Walk<'_> {
         self.story.kept(&kept);
         // Read again: another call may have added a set since.
         let mut manifest = room.kept(task.key, Manifest::parse).unwrap_or_default();
-        manifest.add(facts, kept);
+        manifest.add(facts, kept.clone());
         room.store
             .put_bytes(Entry::result(task.key), &manifest.payload())
             .map_err(|error| NotKept::Now(chain(&error)))?;
+        ahead::called(room, self.call, self.options, task, &kept);
+        ahead::take_down(room, self.call, self.options, task);
         Ok(())
     }
+}
+
+/// Puts back what a call would that nobody has made yet, if it is a hit that gives `wanted`, each output by its name and digest:
+/// where they are, with the digests of those that lie there as they are kept. Counted as a hit.
+pub(super) fn put_ahead(
+    call: &Call<'_>,
+    options: &Options,
+    room: &Room,
+    script: Option<&str>,
+    wanted: &[(String, [u8; 32])],
+) -> Option<Vec<(PathBuf, Option<Digest>)>> {
+    let mut record = Record {
+        compiler: if script.is_some() { "build-script".to_owned() } else { name_of(&call.name) },
+        session: options.session.clone(),
+        folder: spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes()),
+        ..Record::default()
+    };
+    let task = match script {
+        None => plan(call, options, room, &mut record).ok()?,
+        Some(hex) => {
+            record.source = call.env.some("CARGO_PKG_NAME").map(|name| name.to_string_lossy().into_owned());
+            let digest = Digest::from_hex(DigestFunction::Blake3, hex).ok()?;
+            script::plan(call, options, room, digest).ok()?
+        }
+    };
+    record.language = Some(task.language.to_owned());
+    record.key = Some(task.key.0.to_hex());
+    let manifest = room.kept(task.key, Manifest::parse)?;
+    let here = Here { room, env: call.env, folders: &task.folders, options: &task.options };
+    let kept = manifest.find(here).ok()?;
+    let is_wanted = |output: &KeptOutput| {
+        wanted.iter().any(|(name, digest)| *name == output.name && *digest == output.digest)
+    };
+    if kept.outputs.len() != wanted.len() || !kept.outputs.iter().all(is_wanted) {
+        return None;
+    }
+    match &task.outputs {
+        Outputs::Tree(folder) => std::fs::create_dir_all(folder).ok()?,
+        Outputs::Files(files) => {
+            let folders = files.iter().filter_map(|(_, path, _)| path.parent());
+            folders.filter(|folder| !folder.is_dir()).try_for_each(std::fs::create_dir_all).ok()?;
+        }
+    }
+    let mut silent = |_: Stream, _: &[u8]| {};
+    let story = room.story.clone();
+    let mut walk = Walk { call, options, print: &mut silent, record, story, expected: None };
+    walk.replay(room, &task, kept).ok()?;
+    walk.record.tell(&Outcome::Hit { tier: Tier::Local, saved: kept.cost });
+    walk.record.bytes = Some(kept.outputs.iter().map(|output| output.size).sum());
+    walk.record.at_us = options.now_us;
+    tally::append(&room.store, &walk.record);
+    let places = kept.outputs.iter().filter_map(|output| {
+        let (path, how) = task.place(&output.name)?;
+        let is_plain = matches!(how, How::Link | How::Copy) && task.script.as_ref() != Some(&path);
+        Some((path, is_plain.then(|| Digest::new(DigestFunction::Blake3, output.digest))))
+    });
+    Some(places.collect())
 }
 
 /// Whether a compiler ended as one does that has a bug or was given broken data, and not over a mistake in a source.
@@ -641,7 +717,24 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 impl Task {
-    fn place(&self, name: &str) -> Option<(PathBuf, How)> {
+    /// Whether it only asks something of the compiler.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(&self.outputs, Outputs::Files(files) if files.is_empty())
+    }
+
+    /// Removes what a hit put there and rustc would refuse to replace.
+    fn make_way(&self) {
+        if let Outputs::Files(files) = &self.outputs {
+            files.iter().for_each(|(_, path, _)| restore::make_way(path));
+        }
+    }
+
+    /// Whether a linker makes something of it.
+    pub(super) fn is_linked(&self) -> bool {
+        !self.allowed.metadata_only
+    }
+
+    pub(super) fn place(&self, name: &str) -> Option<(PathBuf, How)> {
         match &self.outputs {
             Outputs::Files(files) => {
                 files.iter().find(|(known, ..)| known == name).map(|(_, path, how)| (path.clone(), *how))

@@ -25,7 +25,10 @@ use std::process::{Child, Command, Stdio};
 pub use exchange::{Exchange, ExchangeError};
 pub use observe::LOOKUPS_MAX;
 pub use probe::{Hint, Refusal, Support, probe};
-pub use scratch::{is_as_made, is_empty_folder, prepare_scratch_parent, remove_scratch, reset_scratch};
+pub use scratch::{
+    is_as_made, is_empty_folder, note_ended, prepare_scratch_parent, remove_scratch, reset_scratch,
+    take_ended,
+};
 pub use spec::{
     Bind, Bytes, Cost, End, FormatError, Lookups, Observe, Overlay, ProjectRoot, Report, SandboxSpec, Stage,
     StartError,

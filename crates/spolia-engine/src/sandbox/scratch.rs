@@ -94,9 +94,44 @@ pub fn is_as_made(parent: impl AsFd, name: impl rustix::path::Arg, mode: u32) ->
     plain && bare && is_empty(folder)
 }
 
-/// Whether `path` is a folder, not a link to one, with nothing in it.
-pub fn is_empty_folder(path: &Path) -> bool {
-    open(CWD, path).is_ok_and(is_empty)
+/// The bit that says of a scratch folder on the host that its run has ended, and with it all that ran there: who makes
+/// the folder does not set it.
+const ENDED: u32 = 0o1000;
+
+/// Marks the scratch folder of a run that has ended, so that another may use it; whether it is one that is empty.
+/// A mark costs a tenth of another name or of a new folder.
+pub fn note_ended(path: &Path) -> bool {
+    let mark = || -> Result<bool, Errno> {
+        let folder = open(CWD, path)?;
+        let mode = rustix::fs::fstat(&folder)?.st_mode & 0o7777;
+        rustix::fs::fchmod(&folder, Mode::from_raw_mode(mode | ENDED))?;
+        Ok(is_empty(folder))
+    };
+    mark().unwrap_or(false)
+}
+
+/// Takes a scratch folder that [`note_ended`] has marked, as it was made; whether there was such a one. The folder above
+/// was made in the same way.
+pub fn take_ended(path: &Path) -> bool {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let take = || -> Result<bool, Errno> {
+        let above = open(CWD, above)?;
+        let mode = rustix::fs::fstat(&above)?.st_mode & 0o7777;
+        let made = is_as_made(&above, name, mode | ENDED);
+        if made {
+            rustix::fs::fchmod(&open(&above, name)?, Mode::from_raw_mode(mode))?;
+        }
+        Ok(made)
+    };
+    take().unwrap_or(false)
+}
+
+/// Whether `path` is a folder, not a link to one, with nothing in it; `None` where nothing stands.
+pub fn is_empty_folder(path: &Path) -> Option<bool> {
+    match open(CWD, path) {
+        Err(Errno::NOENT) => None,
+        folder => Some(folder.is_ok_and(is_empty)),
+    }
 }
 
 fn is_empty(folder: OwnedFd) -> bool {

@@ -39,18 +39,19 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use spolia_core::{Digest, DigestFunction};
 
 use crate::hash::{self, Hasher};
+use crate::lock::LockFile;
 use crate::store::{Entry, EntryInfo, Imported, Properties, Put, Space, Store, StoreError};
 pub use layout::FORMAT_VERSION;
 pub(crate) use layout::{Form, Layout};
 pub use publish::{Faults, Step};
-pub(crate) use publish::{clear_way, is_abandoned, random, temp_name};
+pub(crate) use publish::{Temp, clear_way, is_abandoned, random, temp_name};
 pub use sealed::SEALED_BYTES_MAX;
 
 use content::Scratch;
@@ -92,6 +93,7 @@ pub struct LocalStore {
     compress: bool,
     faults: Option<Arc<dyn Faults>>,
     scratch: Mutex<Vec<Scratch>>,
+    pub(crate) locks: OnceLock<LockFile>,
     added_bytes: AtomicU64,
 }
 
@@ -112,6 +114,7 @@ impl LocalStore {
             compress: options.compression == Compression::Auto,
             faults: options.faults,
             scratch: Mutex::new(Vec::new()),
+            locks: OnceLock::new(),
             added_bytes: AtomicU64::new(0),
         };
         match store.read_format()? {

@@ -141,7 +141,7 @@ impl LocalStore {
         self.rename(temp, path)
     }
 
-    fn rename(&self, mut temp: Temp<'_>, target: &Path) -> Result<(), StoreError> {
+    pub(crate) fn rename(&self, mut temp: Temp<'_>, target: &Path) -> Result<(), StoreError> {
         let mut last = Errno::NOENT;
         for _ in 0..3 {
             self.step(Step::Rename, target)?;

@@ -166,7 +166,7 @@ fn find(root: BorrowedFd<'_>, declared: &[RelPath]) -> Result<BTreeMap<RelPath, 
     let mut absent = Vec::new();
     for path in declared {
         let (above, name) = folder::split(path.as_bytes());
-        let parent = match folder::open_below(root, above) {
+        let parent = match folder::open_above(root, above) {
             Ok(parent) => parent,
             Err((Obstacle::Absent | Obstacle::Other, _)) => {
                 absent.push(path.clone());
@@ -182,10 +182,10 @@ fn find(root: BorrowedFd<'_>, declared: &[RelPath]) -> Result<BTreeMap<RelPath, 
             walk(root, path, &mut found)?;
             continue;
         }
-        match folder::look(parent.as_fd(), name) {
+        match folder::look(folder::or_root(&parent, root), name) {
             Ok(stat) => {
                 let kind = FileType::from_raw_mode(stat.st_mode);
-                let what = classify(parent.as_fd(), name, path, kind)?;
+                let what = classify(folder::or_root(&parent, root), name, path, kind)?;
                 if matches!(what, Found::Folder) {
                     walk(root, path, &mut found)?;
                 }
@@ -284,6 +284,9 @@ struct Parent<'r> {
 impl Parent<'_> {
     fn of(&mut self, path: &RelPath) -> Result<BorrowedFd<'_>, CaptureError> {
         let (above, _) = folder::split(path.as_bytes());
+        if above.is_empty() {
+            return Ok(self.root);
+        }
         if self.open.as_ref().is_none_or(|(open, _)| open != above) {
             let fd = folder::open_below(self.root, above).map_err(|(obstacle, _)| match obstacle {
                 Obstacle::Failed(errno) => read(path, errno),

@@ -71,6 +71,16 @@ pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (
     }
 }
 
+/// The same for a folder that may be `root` itself, which is open already: see [`or_root`].
+pub(crate) fn open_above(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, (Obstacle, usize)> {
+    if path.is_empty() { Ok(None) } else { open_below(root, path).map(Some) }
+}
+
+/// What [`open_above`] has opened.
+pub(crate) fn or_root<'f>(opened: &'f Option<OwnedFd>, root: BorrowedFd<'f>) -> BorrowedFd<'f> {
+    opened.as_ref().map_or(root, |opened| opened.as_fd())
+}
+
 /// The same, making what is missing.
 pub(crate) fn make_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (Obstacle, usize)> {
     // Mostly all but the last is there.

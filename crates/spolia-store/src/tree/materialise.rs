@@ -281,6 +281,9 @@ impl Work<'_> {
 
     /// Nothing of use is there.
     fn exact_anew(&self, above: BorrowedFd<'_>, name: &CString) -> Result<Materialised, MaterialiseError> {
+        if let Some(done) = self.give_all(above, name.to_bytes()) {
+            return Ok(done);
+        }
         let mut stage = self.stage(above, self.path.parent().unwrap_or(&self.path));
         let top = stage.begin_folder()?;
         for (path, node) in self.tree.entries() {
@@ -288,6 +291,13 @@ impl Work<'_> {
         }
         self.swap(&mut stage, top, name)?;
         Ok(Materialised { files_written: stage.files, bytes_written: stage.bytes, ..Materialised::default() })
+    }
+
+    /// Moves the whole folder in which the tree was written to a destination that is missing.
+    fn give_all(&self, above: BorrowedFd<'_>, name: &[u8]) -> Option<Materialised> {
+        self.options.giver?.give_all(self.tree, above, name, self.options.digests)?;
+        let (files_written, bytes_written) = (self.tree.files().count() as u64, self.tree.size_bytes());
+        Some(Materialised { files_written, bytes_written, ..Materialised::default() })
     }
 
     /// Gives what is staged the destination's name; what stood there is then in its place.
@@ -392,8 +402,8 @@ impl Work<'_> {
         let giver = self.options.giver?;
         let node @ Node::File { size, .. } = self.tree.get(path)? else { return None };
         let (above, name) = folder::split(path.as_bytes());
-        let parent = if above.is_empty() { None } else { Some(folder::open_below(dest, above).ok()?) };
-        let parent = parent.as_ref().map_or(dest, |parent| parent.as_fd());
+        let parent = folder::open_above(dest, above).ok()?;
+        let parent = folder::or_root(&parent, dest);
         giver.give(path, node, parent, name, self.options.digests).map(|()| *size)
     }
 
@@ -426,6 +436,17 @@ impl Work<'_> {
     // Among others.
 
     fn among_others(&self) -> Result<Materialised, MaterialiseError> {
+        let (above, name) = folder::split(self.at.as_bytes());
+        if self.options.giver.is_some()
+            && !name.is_empty()
+            && let Ok(above) = folder::open_below(self.root.as_fd(), above)
+                .or_else(|_| folder::make_below(self.root.as_fd(), above))
+            && folder::kind(above.as_fd(), name).is_none()
+            && let Some(done) = self.give_all(above.as_fd(), name)
+        {
+            let healed = self.tree.entries().iter().map(|(path, _)| (path.clone(), Wrong::Missing)).collect();
+            return Ok(Materialised { healed, ..done });
+        }
         let dest = folder::make_below(self.root.as_fd(), self.at.as_bytes()).map_err(|(obstacle, end)| {
             let met = RelPath::new(&self.at.as_bytes()[..end]).unwrap_or_else(|_| self.at.clone());
             let root_bytes = self.at.as_path().components().count();

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, Stat};
 use spolia_core::{Digest, Node, RelPath, Tree};
 
 use super::folder;
@@ -62,41 +62,39 @@ impl FolderSource {
         name: &[u8],
         digests: Option<&DigestCache>,
     ) -> Option<()> {
-        let Node::File { digest, size, executable } = node else { return None };
         let (above, own_name) = folder::split(path.as_bytes());
-        let parent =
-            if above.is_empty() { None } else { Some(folder::open_below(self.root.as_fd(), above).ok()?) };
-        let parent = parent.as_ref().map_or(self.root.as_fd(), |parent| parent.as_fd());
-        let file = open_file(parent, own_name)?;
-        let stat = rustix::fs::fstat(&file).ok()?;
-        let mode = new_file_mode(*executable) - umask()?;
-        let alone = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
-        let ours = stat.st_uid == rustix::process::geteuid().as_raw()
-            && stat.st_gid == rustix::process::getegid().as_raw()
-            && Mode::from_raw_mode(stat.st_mode & 0o7777) == mode;
-        if !alone || !ours || u64::try_from(stat.st_size) != Ok(*size) {
-            return None;
-        }
-        // In some folders new files get the folder's group.
-        let folder = rustix::fs::fstat(into).ok()?;
-        if folder.st_mode & 0o2000 != 0 && folder.st_gid != stat.st_gid {
-            return None;
-        }
-        let key = StatKey::of(&stat);
-        let known = digests.and_then(|digests| digests.lookup(&key));
-        let there = known.map_or_else(|| crate::hash::file(&file).ok().map(|(digest, _)| digest), Some)?;
-        if there != *digest {
+        let parent = folder::open_above(self.root.as_fd(), above).ok()?;
+        let parent = folder::or_root(&parent, self.root.as_fd());
+        let Given { file, key, digest, was_known } = given(parent, own_name, node, digests)?;
+        if !gives_own_group(into)? {
             return None;
         }
         rustix::fs::renameat(parent, own_name, into, name).ok()?;
         // A new name changes the ctime alone: with the same mtime nothing was written meanwhile.
-        if let (Some(digests), Ok(after)) = (digests.filter(|_| known.is_some()), rustix::fs::fstat(&file)) {
+        if let (Some(digests), Ok(after)) = (digests.filter(|_| was_known), rustix::fs::fstat(&file)) {
             let moved = StatKey::of(&after);
             if (StatKey { ctime_ns: key.ctime_ns, ..moved }) == key {
-                digests.note_ended(moved, there);
+                digests.note_ended(moved, digest);
             }
         }
         Some(())
+    }
+
+    /// Moves the folder itself, which then is `tree`, to `name` in the folder `into`, where nothing stands; `None` where
+    /// that was not done. It is not where more than `tree` is in it, or a link, or anything in it that
+    /// [`FolderSource::give`] would leave where it is.
+    pub(super) fn give_all(
+        &self,
+        tree: &Tree,
+        into: BorrowedFd<'_>,
+        name: &[u8],
+        digests: Option<&DigestCache>,
+    ) -> Option<()> {
+        let found = entries_of(tree, self.root.as_fd(), &RelPath::root(), digests)?;
+        if found != tree.entries().len() || !gives_own_group(into)? {
+            return None;
+        }
+        rustix::fs::renameat_with(CWD, &self.path, into, name, RenameFlags::NOREPLACE).ok()
     }
 
     /// Undoes [`FolderSource::give`] for a file that is at `name` in the folder `from`.
@@ -164,6 +162,82 @@ impl Store for FolderSource {
     fn plain_file(&self, entry: Entry) -> Option<File> {
         self.open(entry).map(|(file, _)| file)
     }
+}
+
+/// A file that is what the tree says, and that nobody could tell from a new one.
+struct Given {
+    file: File,
+    key: StatKey,
+    digest: Digest,
+    /// Whether it had not to be read.
+    was_known: bool,
+}
+
+fn given(folder: BorrowedFd<'_>, name: &[u8], node: &Node, digests: Option<&DigestCache>) -> Option<Given> {
+    let Node::File { digest, size, executable } = node else { return None };
+    let file = open_file(folder, name)?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    let alone = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
+    let mode = new_file_mode(*executable) - umask()?;
+    if !alone || !is_ours(&stat, mode) || u64::try_from(stat.st_size) != Ok(*size) {
+        return None;
+    }
+    let key = StatKey::of(&stat);
+    let known = digests.and_then(|digests| digests.lookup(&key));
+    let there = known.map_or_else(|| crate::hash::file(&file).ok().map(|(digest, _)| digest), Some)?;
+    (there == *digest).then_some(Given { file, key, digest: there, was_known: known.is_some() })
+}
+
+/// How many entries of `tree` stand in `folder`, its part at `at`; `None` where anything else does, or where one of
+/// them could not be a new one.
+fn entries_of(
+    tree: &Tree,
+    folder: BorrowedFd<'_>,
+    at: &RelPath,
+    digests: Option<&DigestCache>,
+) -> Option<usize> {
+    if !is_ours(&rustix::fs::fstat(folder).ok()?, Mode::from_raw_mode(0o777) - umask()?) {
+        return None;
+    }
+    let mut children = Vec::new();
+    for (name, kind) in folder::list(folder, b".").ok()? {
+        let path = at.join(&RelPath::new(name.to_bytes()).ok()?);
+        // The tree names a folder that is empty, and of others what is in them.
+        tree.within(&path).next()?;
+        children.push((name, kind, path));
+    }
+    let mut found = 0;
+    for (name, kind, path) in children {
+        let node = tree.get(&path);
+        found += usize::from(node.is_some());
+        match (kind, node) {
+            (FileType::RegularFile, Some(node)) => drop(given(folder, name.to_bytes(), node, digests)?),
+            (FileType::Directory, None | Some(Node::Folder)) => {
+                let below = folder::open_child(folder, name.to_bytes()).ok()?;
+                found += entries_of(tree, below.as_fd(), &path, digests)?;
+            }
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+/// Whether it is this user's and has just these rights.
+fn is_ours(stat: &Stat, mode: Mode) -> bool {
+    let (user, group) = ids();
+    stat.st_uid == user && stat.st_gid == group && Mode::from_raw_mode(stat.st_mode & 0o7777) == mode
+}
+
+/// Whether new files in `folder` get the group of their maker: in some they get the folder's.
+fn gives_own_group(folder: BorrowedFd<'_>) -> Option<bool> {
+    let stat = rustix::fs::fstat(folder).ok()?;
+    Some(stat.st_mode & 0o2000 == 0 || stat.st_gid == ids().1)
+}
+
+/// This process's user and group, which it never changes.
+fn ids() -> (u32, u32) {
+    static IDS: OnceLock<(u32, u32)> = OnceLock::new();
+    *IDS.get_or_init(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
 }
 
 fn open_file(folder: BorrowedFd<'_>, name: &[u8]) -> Option<File> {

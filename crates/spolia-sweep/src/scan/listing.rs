@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 
 use rustix::fs::{AtFlags, FileType, RawDir};
 
+use super::walk::Walker;
 use super::{Folder, Place, open_below};
 use crate::names;
 
@@ -112,7 +113,10 @@ pub(super) struct Lister<'l> {
     profiles: &'l [String],
     /// Folders that are target directories of their own.
     nested: HashSet<PathBuf>,
-    sender: mpsc::SyncSender<Batch>,
+    /// Looks at what the other threads cannot take at once.
+    own: Walker<'l>,
+    /// To the other threads, where there are any.
+    sender: Option<mpsc::SyncSender<Batch>>,
     buffer: Buffer,
     folders: Vec<Folder>,
     unreadable: Vec<(PathBuf, String)>,
@@ -122,15 +126,16 @@ impl<'l> Lister<'l> {
     pub(super) fn new(
         profiles: &'l [String],
         nested: HashSet<PathBuf>,
-        sender: mpsc::SyncSender<Batch>,
+        own: Walker<'l>,
+        sender: Option<mpsc::SyncSender<Batch>>,
     ) -> Self {
         let (folders, unreadable) = (Vec::new(), Vec::new());
-        Self { profiles, nested, sender, buffer: Buffer::new(), folders, unreadable }
+        Self { profiles, nested, own, sender, buffer: Buffer::new(), folders, unreadable }
     }
 
-    /// The folders, and what could not be read. Lets the threads end.
-    pub(super) fn finish(self) -> (Vec<Folder>, Vec<(PathBuf, String)>) {
-        (self.folders, self.unreadable)
+    /// The folders, what could not be read, and who looked at what nobody else took. Lets the threads end.
+    pub(super) fn finish(self) -> (Vec<Folder>, Vec<(PathBuf, String)>, Walker<'l>) {
+        (self.folders, self.unreadable, self.own)
     }
 
     /// Goes through the target directory `root`.
@@ -216,11 +221,17 @@ impl<'l> Lister<'l> {
         };
         let folder = Arc::new(Open { fd, number, folder });
         let mut names = Names::default();
-        let sender = &self.sender;
-        let send = |names: &mut Names| {
-            let names = std::mem::take(names);
+        let (sender, own) = (&self.sender, &mut self.own);
+        let mut send = |names: &mut Names| {
+            let batch = Batch { folder: Arc::clone(&folder), names: std::mem::take(names) };
+            let back = match sender {
+                Some(sender) => sender.try_send(batch),
+                None => Err(mpsc::TrySendError::Full(batch)),
+            };
             // A worker that is gone has panicked, which is seen where it is joined.
-            let _gone = sender.send(Batch { folder: Arc::clone(&folder), names });
+            if let Err(mpsc::TrySendError::Full(batch)) = back {
+                own.batch(batch);
+            }
         };
         let listed = self.buffer.list(&fd_of_list, |name, is_folder| {
             let text = name.to_str().ok();

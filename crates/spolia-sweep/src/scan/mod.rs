@@ -1,8 +1,15 @@
 //! Looks at one target directory: `folder × Live → Scan`. Decides by names alone what may go; removes nothing.
 //!
 //! [`listing`] says which folders are gone through, [`verdict`] what a name means, [`walk`] adds up what lies below
-//! it. A tree has hundreds of thousands of names, so a folder is listed once, a file is looked at once, and of what
-//! stays nothing is kept but sums. What goes is 64 bytes and its name.
+//! it. A tree has hundreds of thousands of names, so a folder is listed once and a file is looked at once at most:
+//!
+//! | what | its name | its size and time | what lies in it |
+//! |---|---|---|---|
+//! | what goes | always | always | always |
+//! | the same, Cargo's notes of a unit (its fingerprint) | always | of the folder | where [`Options::notes`] |
+//! | what stays | always | where [`Options::sizes`] | where [`Options::sizes`] |
+//!
+//! What was not looked at is in no sum, and the sums say so. What goes is 64 bytes and its name.
 //!
 //! What matches no form that Cargo writes is left alone. Nothing is opened but folders, and the fingerprints of
 //! what is stale where [`Options::details`]. Links are never followed, other file systems never entered.
@@ -18,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Stat};
 
 use crate::error::{SweepError, io};
 use crate::fingerprint::Details;
@@ -91,6 +98,8 @@ pub struct Item {
 
 /// No fact is known of an item.
 const NO_FACT: u32 = u32::MAX;
+/// Cargo's notes are in an item, and were not looked at.
+const NOT_LOOKED: u32 = u32::MAX - 1;
 
 /// A file with several names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +130,14 @@ pub struct Scan {
     pub items: Vec<Item>,
     /// Live units that are there.
     pub live_units: HashSet<(Arc<str>, UnitHash)>,
-    /// Bytes of what is live, files with several names counted once.
-    pub live_bytes: u64,
-    /// Bytes of what is not Cargo's, or not known.
-    pub unknown_bytes: u64,
-    /// Files and folders that were looked at.
+    /// Bytes of what is live, files with several names counted once; `None` where it was not looked at.
+    pub live_bytes: Option<u64>,
+    /// Bytes of what is not Cargo's, or not known; `None` where it was not looked at.
+    pub unknown_bytes: Option<u64>,
+    /// Files and folders that were seen.
     pub seen: u64,
+    /// Files and folders of which the size was asked.
+    pub measured: u64,
     /// What could not be read.
     pub unreadable: Vec<(PathBuf, String)>,
     /// The device that the target directory lies on.
@@ -140,6 +151,8 @@ pub struct Scan {
     live_links: HashMap<u64, u64>,
 }
 
+/// Bytes in one of the blocks that `stat` counts.
+const BLOCK_BYTES: u64 = 512;
 /// An item that nothing needs.
 const STALE: u32 = u32::MAX;
 
@@ -148,9 +161,13 @@ const STALE: u32 = u32::MAX;
 pub struct Options {
     /// Threads; at least one.
     pub threads: usize,
-    /// Keep what is live in [`Scan::items`] as well: for policies that go further than what is stale.
+    /// Keep what is live in [`Scan::items`] as well: for policies that go further than what is stale. Implies `sizes`.
     pub keep_live: bool,
-    /// Read the fingerprint of everything that is kept.
+    /// Add up what stays as well. Implies `notes`.
+    pub sizes: bool,
+    /// Look at what Cargo noted of everything that goes: bytes, times, targets.
+    pub notes: bool,
+    /// Read the fingerprint of everything that is kept. Implies `notes`.
     pub details: bool,
 }
 
@@ -168,16 +185,24 @@ pub fn scan(
     let device = rustix::fs::fstat(&root).map_err(|error| io("look at", target, error))?.st_dev;
     let profiles = crate::find::profiles(target).map_err(|error| io("list", target, error))?;
     let confirmed = confirmed_profiles(target, live);
-    let threads = options.threads.max(1);
-    let (sender, receiver) = mpsc::sync_channel::<listing::Batch>(threads * 4);
+    let sizes = options.sizes || options.keep_live;
+    let options = Options { sizes, notes: sizes || options.notes || options.details, ..options };
+    // This thread lists, and looks where the others cannot keep up.
+    let workers = options.threads.max(1) - 1;
+    let (sender, receiver) = mpsc::sync_channel::<listing::Batch>(workers * 4);
     let receiver = Mutex::new(receiver);
-    let mut scan = Scan { device, ..Scan::default() };
+    let mut scan = Scan::empty(device, options);
     std::thread::scope(|scope| {
-        let start = || walk::Walker::new(live, options, device, &confirmed).run(&receiver, progress);
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(start)).collect();
-        let mut lister = listing::Lister::new(&profiles, nested(target), sender);
+        let (confirmed, receiver) = (&confirmed, &receiver);
+        let walker = move || walk::Walker::new(live, options, device, confirmed, progress);
+        let start = move || walker().run(receiver);
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(start)).collect();
+        let sender = (!workers.is_empty()).then_some(sender);
+        let mut lister = listing::Lister::new(&profiles, nested(target), walker(), sender);
         lister.all(&root);
-        (scan.folders, scan.unreadable) = lister.finish();
+        let (folders, unreadable, own) = lister.finish();
+        (scan.folders, scan.unreadable) = (folders, unreadable);
+        scan.merge(own.run(receiver));
         for worker in workers {
             if let Ok(part) = worker.join() {
                 scan.merge(part);
@@ -209,6 +234,12 @@ fn nested(target: &Path) -> HashSet<PathBuf> {
 }
 
 impl Scan {
+    /// Of which nothing has been seen yet.
+    fn empty(device: u64, options: Options) -> Self {
+        let none = options.sizes.then_some(0);
+        Self { device, live_bytes: none, unknown_bytes: none, ..Self::default() }
+    }
+
     /// Takes in what one thread saw, whose numbers begin at 0.
     fn merge(&mut self, part: Self) {
         let begin = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
@@ -222,7 +253,7 @@ impl Scan {
         self.items.extend(part.items.into_iter().map(|mut item| {
             item.name += text;
             item.links.0 += links;
-            item.fact = if item.fact == NO_FACT { NO_FACT } else { item.fact + facts };
+            item.fact = if item.fact >= NOT_LOOKED { item.fact } else { item.fact + facts };
             item.needed_by = if item.needed_by == STALE { STALE } else { item.needed_by + needs };
             item
         }));
@@ -234,15 +265,26 @@ impl Scan {
         self.links.extend(part.links);
         self.needs.extend(part.needs);
         self.live_units.extend(part.live_units);
-        self.live_bytes += part.live_bytes;
-        self.unknown_bytes += part.unknown_bytes;
+        add(&mut self.live_bytes, part.live_bytes.unwrap_or(0));
+        add(&mut self.unknown_bytes, part.unknown_bytes.unwrap_or(0));
         self.seen += part.seen;
+        self.measured += part.measured;
         self.unreadable.extend(part.unreadable);
         for (inode, bytes) in part.live_links {
             if self.live_links.insert(inode, bytes).is_none() {
-                self.live_bytes += bytes;
+                add(&mut self.live_bytes, bytes);
             }
         }
+    }
+
+    /// Whether Cargo's notes of a unit are in an item, as far as was looked.
+    pub fn has_notes(&self, item: &Item) -> bool {
+        item.fact != NO_FACT
+    }
+
+    /// Whether they were not looked at: their bytes are in no sum.
+    pub fn is_partial(&self, item: &Item) -> bool {
+        item.fact == NOT_LOOKED
     }
 
     /// The text that begins at a place.
@@ -305,6 +347,25 @@ impl Scan {
         let of_folder = self.folder(item).package.as_deref();
         of_folder.or_else(|| names::split_unit(self.name(item).to_str()?).map(|(package, _)| package))
     }
+}
+
+/// Adds to a sum, where there is one.
+fn add(sum: &mut Option<u64>, bytes: u64) {
+    if let Some(sum) = sum {
+        *sum += bytes;
+    }
+}
+
+/// What a file or folder takes up.
+pub(crate) fn bytes_on_disk(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES
+}
+
+/// When a file or folder was last changed, µs since 1970.
+pub(crate) fn changed_us(stat: &Stat) -> u64 {
+    let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let us = stat.st_mtime.saturating_mul(1_000_000).saturating_add(nanos / 1000);
+    u64::try_from(us).unwrap_or(0)
 }
 
 /// Opens a folder, name by name, none of them a link.

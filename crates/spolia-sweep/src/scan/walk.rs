@@ -1,4 +1,4 @@
-//! One thread of a scan: `Batch… → Scan`. Every file is looked at once, every folder listed once.
+//! One thread of a scan: `Batch… → Scan`. A file is looked at once at most, and so is a folder listed.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, OsStr};
@@ -7,24 +7,28 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat};
+use rustix::fs::{AtFlags, FileType, Mode};
 
 use super::listing::{At, Batch, Buffer, Names, Open};
 use super::verdict::{Judge, Verdict};
-use super::{FOLDER, Fact, Item, Link, NO_FACT, Options, Place, STALE, Scan};
+use super::{
+    FOLDER, Fact, Item, Link, NO_FACT, NOT_LOOKED, Options, Place, STALE, Scan, add, bytes_on_disk,
+    changed_us,
+};
 use crate::fingerprint;
 use crate::live::Live;
 
 /// How deep folders are gone into.
 const DEPTH_MAX: usize = 100;
-/// Bytes in one of the blocks that `stat` counts.
-const BLOCK_BYTES: u64 = 512;
 /// More files are in no fingerprint's folder that Cargo made.
 const FINGERPRINT_FILES_MAX: usize = 64;
 
 pub(super) struct Walker<'l> {
     judge: Judge<'l>,
     options: Options,
+    progress: &'l (dyn Fn(u64) -> bool + Sync),
+    /// Whether it was told not to go on.
+    is_stopped: bool,
     scan: Scan,
     buffer: Buffer,
     /// The names of the folders that are gone through just now, the innermost last.
@@ -47,6 +51,8 @@ struct Sum {
     is_elsewhere: bool,
     links: Vec<Link>,
     fact: Option<Fact>,
+    /// Whether there are notes of Cargo's in it that were not looked at.
+    is_partial: bool,
 }
 
 /// How deep below an item its fingerprint's folder is.
@@ -58,11 +64,19 @@ enum Fingerprint {
 }
 
 impl<'l> Walker<'l> {
-    pub(super) fn new(live: &'l Live, options: Options, device: u64, confirmed: &'l HashSet<String>) -> Self {
+    pub(super) fn new(
+        live: &'l Live,
+        options: Options,
+        device: u64,
+        confirmed: &'l HashSet<String>,
+        progress: &'l (dyn Fn(u64) -> bool + Sync),
+    ) -> Self {
         Self {
             judge: Judge { live, confirmed },
             options,
-            scan: Scan { device, ..Scan::default() },
+            progress,
+            is_stopped: false,
+            scan: Scan::empty(device, options),
             buffer: Buffer::new(),
             names: Names::default(),
             item: 0,
@@ -71,25 +85,27 @@ impl<'l> Walker<'l> {
     }
 
     /// Takes one batch after the other.
-    pub(super) fn run(
-        mut self,
-        receiver: &Mutex<mpsc::Receiver<Batch>>,
-        progress: &(dyn Fn(u64) -> bool + Sync),
-    ) -> Scan {
+    pub(super) fn run(mut self, receiver: &Mutex<mpsc::Receiver<Batch>>) -> Scan {
         loop {
             let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(batch) = batch else { break };
-            self.names = batch.names;
-            let (mut at, end) = (0, self.names.end());
-            while at < end {
-                self.entry(&batch.folder, at);
-                at = self.names.next(at);
-            }
-            if !progress(self.scan.seen) {
-                break;
-            }
+            self.batch(batch);
         }
         self.scan
+    }
+
+    /// Looks at a folder's names; at no more once it was told so.
+    pub(super) fn batch(&mut self, batch: Batch) {
+        if self.is_stopped {
+            return;
+        }
+        self.names = batch.names;
+        let (mut at, end) = (0, self.names.end());
+        while at < end {
+            self.entry(&batch.folder, at);
+            at = self.names.next(at);
+        }
+        self.is_stopped = !(self.progress)(self.scan.seen);
     }
 
     fn entry(&mut self, open: &Open, at: At) {
@@ -107,6 +123,13 @@ impl<'l> Walker<'l> {
             Verdict::Live(..) => self.options.keep_live,
             Verdict::Unknown => false,
         };
+        if !is_kept && !self.options.sizes {
+            self.scan.seen += 1;
+            if let Verdict::Live(_, Some(hash)) = verdict {
+                self.scan.live_units.insert((Arc::clone(&open.folder.profile), hash));
+            }
+            return;
+        }
         let fingerprint = match place {
             Place::Fingerprint if is_kept => Fingerprint::Itself,
             Place::Unit if is_kept => Fingerprint::Below,
@@ -116,16 +139,16 @@ impl<'l> Walker<'l> {
         self.item = at;
         self.add(open.fd.as_fd(), at, 0, fingerprint, &mut sum, open);
         self.scan.seen += sum.seen;
+        self.scan.measured += sum.seen;
         if sum.seen == 0 {
             return;
         }
         let (needed_by, hash) = match verdict {
             Verdict::Unknown => {
-                self.scan.unknown_bytes += sum.bytes;
-                return;
+                return add(&mut self.scan.unknown_bytes, sum.bytes);
             }
             Verdict::Live(needed_by, hash) => {
-                self.scan.live_bytes += sum.bytes;
+                add(&mut self.scan.live_bytes, sum.bytes);
                 // Counted when the parts are put together: another thread may see another name.
                 self.scan.live_links.extend(sum.links.iter().map(|link| (link.inode, link.bytes)));
                 if let Some(hash) = hash {
@@ -150,7 +173,8 @@ impl<'l> Walker<'l> {
         let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let name = number(scan.text.len());
         scan.text.extend_from_slice(self.names.name(at).to_bytes_with_nul());
-        let fact = sum.fact.map_or(NO_FACT, |fact| {
+        let unknown = if sum.is_partial { NOT_LOOKED } else { NO_FACT };
+        let fact = sum.fact.map_or(unknown, |fact| {
             scan.facts.push(fact);
             number(scan.facts.len() - 1)
         });
@@ -204,7 +228,7 @@ impl<'l> Walker<'l> {
             sum.inode = stat.st_ino;
             sum.is_elsewhere = stat.st_dev != self.scan.device;
         }
-        let (bytes, newest_us) = (bytes(&stat), newest_us(&stat));
+        let (bytes, newest_us) = (bytes_on_disk(&stat), changed_us(&stat));
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             sum.newest_us = sum.newest_us.max(newest_us);
             if stat.st_nlink > 1 {
@@ -220,17 +244,21 @@ impl<'l> Walker<'l> {
         if stat.st_dev != self.scan.device || depth >= DEPTH_MAX {
             return None;
         }
-        let fd = match rustix::fs::openat(folder, self.names.name(at), FOLDER, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(rustix::io::Errno::NOENT) => return None,
-            Err(error) => return self.unread(open, error),
-        };
         let (is_fingerprint, below) = match fingerprint {
             Fingerprint::Itself => (true, Fingerprint::None),
             Fingerprint::Below if depth == 1 => {
                 (self.names.name(at).to_bytes() == b"fingerprint", Fingerprint::None)
             }
             other => (false, other),
+        };
+        if is_fingerprint && !self.options.notes {
+            sum.is_partial = true;
+            return None;
+        }
+        let fd = match rustix::fs::openat(folder, self.names.name(at), FOLDER, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return None,
+            Err(error) => return self.unread(open, error),
         };
         let first = self.names.end();
         let names = &mut self.names;
@@ -287,14 +315,4 @@ impl<'l> Walker<'l> {
         }
         fact
     }
-}
-
-fn bytes(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES
-}
-
-fn newest_us(stat: &Stat) -> u64 {
-    let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    let us = stat.st_mtime.saturating_mul(1_000_000).saturating_add(nanos / 1000);
-    u64::try_from(us).unwrap_or(0)
 }

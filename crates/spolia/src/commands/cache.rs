@@ -38,6 +38,9 @@ pub(crate) fn run(args: &CacheArgs, settings: &Settings, shell: &Shell) -> Resul
         CacheCommand::Ls { step } => ls(step.as_deref(), settings, shell),
         CacheCommand::Verify { heal } => check(*heal, settings, shell),
         CacheCommand::Gc(args) => collect(args, settings, shell),
+        CacheCommand::Recompress { level, dry_run } => {
+            super::recompress::run(*level, *dry_run, settings, shell)
+        }
         CacheCommand::Pin { names } => super::pin::pin(names, settings, shell),
         CacheCommand::Unpin { names } => super::pin::unpin(names, settings, shell),
         CacheCommand::Clear { step, yes } => clear(step.as_deref(), *yes, settings, shell),
@@ -46,7 +49,7 @@ pub(crate) fn run(args: &CacheArgs, settings: &Settings, shell: &Shell) -> Resul
     }
 }
 
-fn unreadable(error: &StoreError) -> Failure {
+pub(super) fn unreadable(error: &StoreError) -> Failure {
     Failure::from_error(Exit::Environment, error).hint("`spolia doctor` looks at the store")
 }
 

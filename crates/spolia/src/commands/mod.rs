@@ -13,6 +13,7 @@ mod labels;
 mod look;
 mod perf;
 mod pin;
+mod recompress;
 mod run;
 mod schema;
 mod stats;

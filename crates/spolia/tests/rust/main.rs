@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test starts programs")]
 
+mod ahead;
 mod budget;
 
 use std::path::PathBuf;

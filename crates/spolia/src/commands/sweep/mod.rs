@@ -2,7 +2,7 @@
 
 mod caches;
 mod past;
-mod report;
+pub(in crate::commands) mod report;
 mod schedule;
 
 use std::path::{Path, PathBuf};
@@ -51,12 +51,9 @@ pub(crate) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
     let store = open_store(settings).ok();
     let memo =
         store.as_ref().filter(|store| store.is_writable()).map(|store| store.base().join("sweep/names"));
-    if let Some(memo) = &memo {
-        forget_old(memo);
-    }
     let conf = conf(settings)?;
     let scratch = scratch(settings);
-    let asker = Asker::new(&env, &program, &scratch, memo, &cancel);
+    let asker = Asker::new(&env, &program, &scratch, memo.clone(), &cancel);
     let keep_last = conf.keep_last.unwrap_or(manifest::KEEP_LAST);
     let policy = &args.policy;
     let request = Request {
@@ -68,8 +65,10 @@ pub(crate) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
         keep_live: policy.all
             || policy.for_cache_save
             || policy.max_size.is_some()
-            || policy.min_free.is_some()
-            || policy.auto,
+            || policy.min_free.is_some(),
+        sizes: args.sizes,
+        // When a unit was built stands beside its fingerprint.
+        notes: policy.time.is_some() || policy.file || policy.auto || args.quarantine,
         details: shell.is_json() || policy.installed || !policy.toolchains.is_empty(),
         everything: policy.all,
     };
@@ -81,6 +80,10 @@ pub(crate) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
     let survey = survey::survey(&request, &asker, &go_on);
     line.clear();
     let survey = survey.map_err(|error| failure(&error))?;
+    // Only where something new was remembered.
+    if let Some(memo) = memo.filter(|_| asker.spent().processes > 0) {
+        forget_old(&memo);
+    }
     Sweep { args, conf: &conf, asker: &asker, cancel: &cancel, shell, line }.all(&survey)
 }
 
@@ -136,7 +139,7 @@ impl Sweep<'_> {
         plan.explain(report::SHOWN, &surveyed.live, &policy, &mut |path| {
             fingerprint::read_below(&root, path)
         });
-        report::plan(surveyed, &plan, self.shell);
+        report::plan(surveyed, &plan, self.asker.spent(), self.shell);
         let mut exit = if scan.unreadable.is_empty() && surveyed.unknown.is_empty() && !plan.above_limit {
             Exit::Success
         } else {

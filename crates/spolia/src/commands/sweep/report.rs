@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 use spolia_sweep::apply::Applied;
+use spolia_sweep::cargo::Spent;
 use spolia_sweep::plan::Entry;
 use spolia_sweep::quarantine::Restored;
 use spolia_sweep::survey::{Progress, Surveyed};
@@ -26,14 +27,14 @@ pub(super) const SHOWN: usize = 20;
 const PACE_US: u64 = 100_000;
 
 /// One line that is redrawn on a terminal while it goes on; nothing elsewhere.
-pub(super) struct Line {
+pub(in crate::commands) struct Line {
     shell: Option<Shell>,
     last: AtomicU64,
     seen: Mutex<(u64, u64)>,
 }
 
 impl Line {
-    pub(super) fn new(settings: &Settings, shell: &Shell) -> Self {
+    pub(in crate::commands) fn new(settings: &Settings, shell: &Shell) -> Self {
         let shell = settings.fancy.then(|| shell.clone());
         Self { shell, last: AtomicU64::new(0), seen: Mutex::default() }
     }
@@ -62,7 +63,7 @@ impl Line {
         }
     }
 
-    fn draw(&self, verb: &str, what: &str) {
+    pub(in crate::commands) fn draw(&self, verb: &str, what: &str) {
         let (Some(shell), now) = (&self.shell, now_us()) else { return };
         if now.saturating_sub(self.last.swap(now, Ordering::Relaxed)) < PACE_US {
             return;
@@ -72,7 +73,7 @@ impl Line {
         shell.err(&format!("\r\x1b[K{}", shell.status_line(Tone::Dim, verb, &what)));
     }
 
-    pub(super) fn clear(&self) {
+    pub(in crate::commands) fn clear(&self) {
         if let Some(shell) = &self.shell {
             shell.err("\r\x1b[K");
         }
@@ -127,13 +128,16 @@ struct PlanLine<'p> {
     questions: usize,
     questions_remembered: usize,
     questions_us: u64,
+    processes: u64,
+    processes_us: u64,
     scan_us: u64,
     scanned: Option<u64>,
+    measured: Option<u64>,
     plan: &'p SweepPlan,
 }
 
 /// The plan of one target directory.
-pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
+pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, spent: Spent, shell: &Shell) {
     let target = surveyed.target.display().to_string();
     let scan = surveyed.scan.as_deref().ok();
     let asked_us: u64 = surveyed.asked.iter().map(|(_, one)| micros(one.wall)).sum();
@@ -162,8 +166,11 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
             questions: surveyed.asked.len(),
             questions_remembered: remembered,
             questions_us: asked_us,
+            processes: spent.processes,
+            processes_us: micros(spent.wall),
             scan_us: micros(surveyed.scanned_in),
             scanned: scan.map(|scan| scan.seen),
+            measured: scan.map(|scan| scan.measured),
             plan,
         });
         return;
@@ -184,10 +191,6 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
     for (path, why) in scan.map(|scan| scan.unreadable.as_slice()).unwrap_or_default() {
         shell.warning(&format!("cannot look at `{}`: {why}", surveyed.target.join(path).display()), &[]);
     }
-    let rebuild: Option<u64> =
-        plan.entries.iter().filter(|entry| entry.hash.is_some()).map(|entry| entry.rebuild_us).sum();
-    let rebuild =
-        rebuild.filter(|us| *us > 0).map(|us| format!("; it took {} to compile", words::duration(us)));
     let origins = surveyed.live.configurations.iter().map(|one| one.origin);
     let declared = origins.clone().filter(|origin| *origin == Origin::Declared).count();
     let journal = origins.filter(|origin| *origin == Origin::Journal).count();
@@ -197,19 +200,35 @@ pub(super) fn plan(surveyed: &Surveyed, plan: &SweepPlan, shell: &Shell) {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let goes = format!("{} in {}", words::size(plan.bytes), counted(plan.entries.len(), "thing"));
-    shell.status(Tone::Plain, "stale", &format!("{goes}{}", rebuild.unwrap_or_default()));
-    let live = format!("{} ({})", counted(plan.live_units, "unit"), words::size(plan.live_bytes));
+    // Cargo's own notes of what goes are not in the sum then.
+    let at_least = if plan.is_partial { "at least " } else { "" };
+    let goes = format!("{at_least}{} in {}", words::size(plan.bytes), counted(plan.entries.len(), "thing"));
+    shell.status(Tone::Plain, "stale", &format!("{goes}{}", compiled_in(plan)));
+    let bytes = plan.live_bytes.map(|bytes| format!(" ({})", words::size(bytes))).unwrap_or_default();
+    let live = format!("{}{bytes}", counted(plan.live_units, "unit"));
     shell.status(Tone::Plain, "live", &format!("{live}, by configurations {}", by.join(", ")));
-    if plan.unknown_bytes > 0 {
-        shell.status(
-            Tone::Dim,
-            "beside",
-            &format!("{} that is not Cargo's, and stays", words::size(plan.unknown_bytes)),
-        );
+    if let Some(bytes) = plan.unknown_bytes.filter(|bytes| *bytes > 0) {
+        let bytes = words::size(bytes);
+        shell.status(Tone::Dim, "beside", &format!("{bytes} that is not Cargo's, and stays"));
     }
     if plan.above_limit {
         shell.warning("the limit cannot be kept: what is left may not go", &[]);
+    }
+}
+
+/// How long the compilers of what goes took, as far as that was looked at.
+fn compiled_in(plan: &SweepPlan) -> String {
+    let units = || plan.entries.iter().filter(|entry| entry.hash.is_some());
+    if !plan.is_partial {
+        let whole: Option<u64> = units().map(|entry| entry.rebuild_us).sum();
+        let whole = whole.filter(|us| *us > 0);
+        return whole.map(|us| format!("; it took {} to compile", words::duration(us))).unwrap_or_default();
+    }
+    let known: Vec<u64> = units().take(SHOWN).filter_map(|entry| entry.rebuild_us).collect();
+    match known.len() {
+        0 => String::new(),
+        1 => format!("; one of them took {} to compile", words::duration(known[0])),
+        count => format!("; {count} of the largest took {} to compile", words::duration(known.iter().sum())),
     }
 }
 
