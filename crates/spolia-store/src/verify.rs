@@ -138,18 +138,23 @@ pub fn verify(store: &LocalStore, heal: bool, now_us: u64) -> Result<VerifyRepor
         }
     }
     let mut results = HashSet::new();
-    let mut others = HashSet::new();
+    // Of builds, and of compilers.
+    let (mut ours, mut others) = (HashSet::new(), HashSet::new());
     for found in scan(store, Space::Result)? {
         report.results += 1;
         report.bytes += found.bytes;
         if let Some(entry) = check_file(store, &found, &mut report) {
             let key = ActionKey(entry.digest);
             results.insert(key);
-            others.extend(check_result(store, key, &found.path, &blobs, &mut report));
+            let named = check_result(store, key, &found.path, &blobs, &mut report);
+            if named.is_compilers { others.extend(named.blobs) } else { ours.extend(named.blobs) }
         }
     }
     report.damaged.retain(|damage| match damage {
-        Damage::Mode { entry, mode, .. } => mode & !MODE_OF_OTHERS != 0 || !others.contains(&entry.digest),
+        // One that no result names any more may have been a compiler's.
+        Damage::Mode { entry: Entry { space: Space::Blob, digest }, mode, .. } => {
+            mode & !MODE_OF_OTHERS != 0 || ours.contains(digest) && !others.contains(digest)
+        }
         _ => true,
     });
     for found in scan(store, Space::Action)? {
@@ -245,33 +250,40 @@ fn check_file(store: &LocalStore, found: &Found, report: &mut VerifyReport) -> O
     Some(entry)
 }
 
-/// The blobs of a compiler's result: they may be a user's files as well.
+/// What a result names.
+#[derive(Default)]
+struct Named {
+    blobs: Vec<Digest>,
+    /// They may be a user's files as well.
+    is_compilers: bool,
+}
+
 fn check_result(
     store: &LocalStore,
     key: ActionKey,
     path: &Path,
     sound: &HashSet<Digest>,
     report: &mut VerifyReport,
-) -> Vec<Digest> {
+) -> Named {
     let mut payload = Vec::new();
     if !matches!(store.get(Entry::result(key), &mut payload), Ok(Some(_))) {
-        return Vec::new();
+        return Named::default();
     }
     let Some(named) = result_blobs(&payload) else {
         report.damaged.push(Damage::NotAResult { key, path: path.to_owned() });
-        return Vec::new();
+        return Named::default();
     };
-    let others = if refs::is_one(&payload) { named.clone() } else { Vec::new() };
+    let is_compilers = refs::is_one(&payload);
     // One that was not there when the blobs were read, and is now, was checked when it was written.
     let is_there = |digest: &Digest| {
         let entry = Entry::blob(*digest);
         sound.contains(digest) || (!is_damaged(report, entry) && store.has(entry).unwrap_or(false))
     };
-    let blobs: Vec<Digest> = named.into_iter().filter(|digest| !is_there(digest)).collect();
+    let blobs: Vec<Digest> = named.iter().copied().filter(|digest| !is_there(digest)).collect();
     if !blobs.is_empty() {
         report.damaged.push(Damage::BlobsGone { key, blobs });
     }
-    others
+    Named { blobs: named, is_compilers }
 }
 
 fn is_damaged(report: &VerifyReport, wanted: Entry) -> bool {

@@ -5,6 +5,7 @@
 //! | rlib | a hard link, then read-only for everybody | a hard link, else a reflink or copy: nothing rewrites it in place |
 //! | rmeta | a hard link | the same, and it may be written: rustc refuses to replace one that may not, and cargo leaves it there |
 //! | programs and shared libraries | a hard link | reflink, else a copy: tools strip and patch them |
+//! | what build scripts write | reflink, else a copy: they write it again in its place | the same |
 //! | texts (`.d`) | their bytes, with the folders hidden | written |
 //!
 //! What a hard link shares may be written through its other name, so it is hashed again unless its `stat` is the one that
@@ -33,6 +34,8 @@ pub(super) enum How {
     Link,
     /// A file of its own.
     Copy,
+    /// The same, and another in the store: who made it writes it again in its place.
+    Apart,
     /// Bytes with the folders hidden.
     Text,
     /// A folder with nothing in it.
@@ -71,7 +74,7 @@ pub(super) fn keep(
     }
     let kept =
         KeptOutput { name: name.to_owned(), digest: *digest.as_bytes(), size, executable, inline: None };
-    if size != metadata.len() || !room.store.adopt(path, digest)? {
+    if how == How::Apart || size != metadata.len() || !room.store.adopt(path, digest)? {
         let imported = room.store.import(&file)?;
         let digest = *imported.digest.as_bytes();
         return Ok(Some(KeptOutput { digest, size: imported.size, ..kept }));

@@ -692,7 +692,8 @@ pub(super) fn put_ahead(
     tally::append(&room.store, &walk.record);
     let places = kept.outputs.iter().filter_map(|output| {
         let (path, how) = task.place(&output.name)?;
-        let is_plain = matches!(how, How::Link | How::Copy) && task.script.as_ref() != Some(&path);
+        let is_plain =
+            matches!(how, How::Link | How::Copy | How::Apart) && task.script.as_ref() != Some(&path);
         Some((path, is_plain.then(|| Digest::new(DigestFunction::Blake3, output.digest))))
     });
     Some(places.collect())
@@ -743,7 +744,7 @@ impl Task {
                 let raw = spolia_core::codec::unescape(name)?;
                 let path = Path::new(OsStr::from_bytes(&raw));
                 let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-                let how = if raw.ends_with(b"/") { How::Folder } else { How::Copy };
+                let how = if raw.ends_with(b"/") { How::Folder } else { How::Apart };
                 inside.then(|| (folder.join(path), how))
             }
         }
@@ -772,7 +773,7 @@ impl Task {
                             open.push(path);
                         } else if kind.is_file() {
                             let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_bytes();
-                            files.push((spolia_core::codec::escape(name), path.clone(), How::Copy));
+                            files.push((spolia_core::codec::escape(name), path.clone(), How::Apart));
                         } else {
                             return Err(std::io::Error::other(format!("`{}` is no file", path.display())));
                         }

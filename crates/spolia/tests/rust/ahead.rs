@@ -6,17 +6,21 @@ use std::process::Command;
 
 use spolia_testing::{Engine, TestEnv};
 
-struct Workspace {
-    env: TestEnv,
-    more: Vec<(&'static str, String)>,
+pub(super) struct Workspace {
+    pub(super) env: TestEnv,
+    /// Variables of cargo's beside those of every call.
+    pub(super) more: Vec<(&'static str, String)>,
 }
 
 impl Workspace {
     fn new() -> Self {
-        let env = TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host);
-        let this = Self { env, more: Vec::new() };
+        let this = Self::empty();
         this.sources("one");
         this
+    }
+
+    pub(super) fn empty() -> Self {
+        Self { env: TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host), more: Vec::new() }
     }
 
     fn sources(&self, checkout: &str) {
@@ -44,7 +48,7 @@ impl Workspace {
         settle();
     }
 
-    fn cargo(&self, checkout: &str, args: &[&str]) -> String {
+    pub(super) fn cargo(&self, checkout: &str, args: &[&str]) -> String {
         let names = ["PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME"];
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod budget;
+mod everyday;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
