@@ -3,9 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test starts programs")]
 
-mod ahead;
 mod budget;
-mod everyday;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
