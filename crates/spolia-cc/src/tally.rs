@@ -10,11 +10,9 @@
 //! is longer than [`LINE_BYTES_MAX`], is skipped by readers and counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use spolia_core::{ActionKey, Digest, DigestFunction};
 use spolia_store::{LocalStore, RunId, StoreError, journal, uses};
@@ -117,18 +115,9 @@ pub fn append(store: &LocalStore, record: &Record) {
     if line.len() > LINE_BYTES_MAX {
         return;
     }
-    let folder = store.base().join("cc/tally");
-    let path = folder.join(journal::day_of(record.at_us));
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let open = || rustix::fs::open(&path, flags, Mode::from_raw_mode(0o666));
-    let opened = open().or_else(|errno| match std::fs::create_dir_all(&folder) {
-        Ok(()) => open(),
-        Err(_) => Err(errno),
-    });
-    if let Ok(file) = opened {
-        // Statistics may be lost; a build may not.
-        let _lost = File::from(file).write_all(&line);
-    }
+    let path = store.base().join("cc/tally").join(journal::day_of(record.at_us));
+    // Statistics may be lost; a build may not.
+    let _lost = journal::create(&path).and_then(|mut file| file.write_all(&line));
 }
 
 /// Bytes that have been appended so far: more of them later means that calls ended in between.

@@ -141,7 +141,10 @@ impl Drop for JournalWriter {
 }
 
 /// A new or existing file to append to, with its folder.
-pub(crate) fn create(path: &Path) -> std::io::Result<File> {
+///
+/// # Errors
+/// Those of making either.
+pub fn create(path: &Path) -> std::io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o666));
     let made = match open() {

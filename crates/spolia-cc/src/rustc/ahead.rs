@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use spolia_core::{Digest, DigestFunction};
-use spolia_store::StatKey;
+use spolia_store::{StatKey, journal};
 
 use super::cargo::{self, Cargo, os};
 use super::folders::Folders;
@@ -93,15 +93,7 @@ fn calls_path(room: &Room) -> Option<PathBuf> {
 
 /// One `write(2)`, so that calls at the same time do not mix. What cannot be written is called for again.
 fn append(path: &Path, frames: &[u8]) {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o666));
-    let opened = open().or_else(|errno| match path.parent().map(std::fs::create_dir_all) {
-        Some(Ok(())) => open(),
-        _ => Err(errno),
-    });
-    if let Ok(file) = opened {
-        let _lost = File::from(file).write_all(frames);
-    }
+    let _lost = journal::create(path).and_then(|mut file| file.write_all(frames));
 }
 
 /// Takes down what cargo has noted of the units so far, where a unit of the workspace has ended.

@@ -48,12 +48,18 @@ pub(crate) fn look(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Stat, Errno> {
     rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// The folder at `path` below `root` by one call, where all of it is there and the kernel knows that call.
+fn open_at_once(root: BorrowedFd<'_>, path: &[u8]) -> Option<OwnedFd> {
+    let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    if path.is_empty() {
+        return None;
+    }
+    rustix::fs::openat2(root, path, FOLDER, Mode::empty(), strict).ok()
+}
+
 /// The folder at `path` below `root`, and how many bytes of `path` the obstacle ends at.
 pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (Obstacle, usize)> {
-    let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    if !path.is_empty()
-        && let Ok(fd) = rustix::fs::openat2(root, path, FOLDER, Mode::empty(), strict)
-    {
+    if let Some(fd) = open_at_once(root, path) {
         return Ok(fd);
     }
     // Where that is not known, or to find out what is in the way.
@@ -83,7 +89,10 @@ pub(crate) fn or_root<'f>(opened: &'f Option<OwnedFd>, root: BorrowedFd<'f>) -> 
 
 /// The same, making what is missing.
 pub(crate) fn make_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, (Obstacle, usize)> {
-    // Mostly all but the last is there.
+    // Mostly all of it is there, or all but the last.
+    if let Some(folder) = open_at_once(root, path) {
+        return Ok(folder);
+    }
     let above = split(path).0;
     let (mut folder, mut end, rest) = match open_below(root, above) {
         Ok(folder) => (folder, above.len(), path.get(above.len()..).unwrap_or_default()),

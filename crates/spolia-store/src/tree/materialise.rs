@@ -439,8 +439,7 @@ impl Work<'_> {
         let (above, name) = folder::split(self.at.as_bytes());
         if self.options.giver.is_some()
             && !name.is_empty()
-            && let Ok(above) = folder::open_below(self.root.as_fd(), above)
-                .or_else(|_| folder::make_below(self.root.as_fd(), above))
+            && let Ok(above) = folder::make_below(self.root.as_fd(), above)
             && folder::kind(above.as_fd(), name).is_none()
             && let Some(done) = self.give_all(above.as_fd(), name)
         {

@@ -289,7 +289,7 @@ fn check(heal: bool, settings: &Settings, shell: &Shell) -> Result<Exit, Failure
     Ok(exit)
 }
 
-fn count(number: u64) -> usize {
+pub(super) fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

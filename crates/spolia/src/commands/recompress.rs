@@ -3,6 +3,7 @@
 use serde_json::json;
 use spolia_store::repack::{self, Repacked};
 
+use super::cache::{count, unreadable};
 use super::sweep::report::Line;
 use super::why::counted;
 use crate::exit::{Exit, Failure};
@@ -26,7 +27,7 @@ pub(super) fn run(level: i32, dry_run: bool, settings: &Settings, shell: &Shell)
     };
     let packed = repack::repack(&store, level, dry_run, now_us(), &mut go_on);
     line.clear();
-    let packed = packed.map_err(|error| super::cache::unreadable(&error))?;
+    let packed = packed.map_err(|error| unreadable(&error))?;
     let packed = packed.ok_or_else(|| {
         Failure::environment("another process is collecting this store").hint("try again when it has ended")
     })?;
@@ -54,7 +55,6 @@ pub(super) fn run(level: i32, dry_run: bool, settings: &Settings, shell: &Shell)
 }
 
 fn tell(packed: &Repacked, dry_run: bool, stopped: bool, shell: &Shell) {
-    let count = |number: u64, noun: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), noun);
     let before = match packed.done_before {
         0 => String::new(),
         some => format!("; {some} were at this level before"),
@@ -62,7 +62,7 @@ fn tell(packed: &Repacked, dry_run: bool, stopped: bool, shell: &Shell) {
     let what = format!(
         "{} of {} smaller: {} to {}, {} saved{before}",
         packed.smaller,
-        count(packed.blobs, "packed blob"),
+        counted(count(packed.blobs), "packed blob"),
         words::size(packed.bytes_before),
         words::size(packed.bytes_after),
         words::size(packed.saved_bytes()),
@@ -74,7 +74,7 @@ fn tell(packed: &Repacked, dry_run: bool, stopped: bool, shell: &Shell) {
     }
     if packed.damaged > 0 {
         shell.warning(
-            &format!("{} could not be read and stay as they are", count(packed.damaged, "blob")),
+            &format!("{} could not be read and stay as they are", counted(count(packed.damaged), "blob")),
             &["`spolia cache verify --heal` removes what is damaged; builds make it again".to_owned()],
         );
     }

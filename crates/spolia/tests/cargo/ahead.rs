@@ -4,23 +4,15 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use spolia_testing::{Engine, TestEnv};
+use spolia_testing::TestEnv;
 
-pub(super) struct Workspace {
-    pub(super) env: TestEnv,
-    /// Variables of cargo's beside those of every call.
-    pub(super) more: Vec<(&'static str, String)>,
-}
+use super::Workspace;
 
 impl Workspace {
     fn new() -> Self {
         let this = Self::empty();
         this.sources("one");
         this
-    }
-
-    pub(super) fn empty() -> Self {
-        Self { env: TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host), more: Vec::new() }
     }
 
     fn sources(&self, checkout: &str) {
@@ -46,23 +38,6 @@ impl Workspace {
         write("middle/src/lib.rs", "pub fn middle() -> String { format!(\"{} middle\", leaf::leaf()) }\n");
         write("app/src/main.rs", "fn main() { println!(\"{} app\", middle::middle()); }\n");
         settle();
-    }
-
-    pub(super) fn cargo(&self, checkout: &str, args: &[&str]) -> String {
-        let names = ["PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME"];
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.current_dir(self.env.path(checkout)).env_clear().args(args);
-        for name in names {
-            command.envs(std::env::var_os(name).map(|value| (name, value)));
-        }
-        command.env("RUSTC_WRAPPER", env!("CARGO_BIN_EXE_spolia")).env("SPOLIA_CACHE_DIR", self.env.store());
-        command.env("CARGO_TERM_COLOR", "never").env("CARGO_NET_OFFLINE", "true");
-        command.envs(self.more.iter().map(|(name, value)| (*name, value)));
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
     }
 
     /// Builds; what the program says then, and how many packages cargo took for up to date.

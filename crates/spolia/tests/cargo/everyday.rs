@@ -1,7 +1,7 @@
 //! What somebody does all day in a workspace that has everything in it: edit, build, test, check, go back, clean, turn the
 //! wrapper off and on again, in two checkouts. Nothing may fail for our sake, and nothing may be of yesterday.
 
-use super::ahead::Workspace;
+use super::Workspace;
 
 const MACRO: &str = "use proc_macro::TokenStream;\n\
     #[proc_macro]\npub fn seven(_: TokenStream) -> TokenStream { \"7u32\".parse().unwrap() }\n";

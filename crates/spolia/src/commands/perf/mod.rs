@@ -27,6 +27,7 @@ use spolia_perf::record::{Facts, RECORD_VERSION, State};
 use spolia_store::LocalStore;
 
 use crate::cli::perf::{Label, PerfArgs, PerfCommand};
+use crate::commands::cache::count;
 use crate::commands::why::counted;
 use crate::exit::{Exit, Failure};
 use crate::project::{self, open_store};
@@ -108,7 +109,7 @@ impl<'p> Perf<'p> {
             ));
         }
         if told.from_the_future > 0 {
-            let runs = counted(usize::try_from(told.from_the_future).unwrap_or(usize::MAX), "run");
+            let runs = counted(count(told.from_the_future), "run");
             let are = if told.from_the_future == 1 { "is" } else { "are" };
             odd.push(format!(
                 "{runs} {are} dated more than a day after now: a clock was set, and the place in the history is wrong"
