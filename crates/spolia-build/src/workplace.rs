@@ -11,14 +11,18 @@
 //! NAME = STEP@PLATFORM with `_` for `/`, or the digest of a long one
 //! ```
 //!
-//! Emptied folders stay: where ext4 has no journal, each one removed makes the next ones dear for minutes.
+//! Emptied folders stay: where ext4 has no journal, each one removed makes the next ones dear for minutes. And the
+//! next step of the same thread gets the `.tmp` of the last one under its own name ([`Hand`]), for a new folder costs twice
+//! as much as another name.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{CWD, RenameFlags};
 use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Places;
@@ -34,10 +38,52 @@ use crate::worker::Task;
 /// Longer names are replaced by their digest.
 const NAME_BYTES_MAX: usize = 200;
 
+/// The scratch folder on the host of the last step that a thread has run, for its next one. The lock on the last step's
+/// folders is held with it, for else another build may use them: so whoever is about to wait for anything lets go first.
+#[derive(Default)]
+pub(crate) struct Hand(RefCell<Option<Carried>>);
+
+struct Carried {
+    /// `None` once another step has it.
+    scratch: Option<PathBuf>,
+    /// Of the step that it was made for.
+    _folders: Lock,
+}
+
+impl Hand {
+    /// What is carried is left where it is, for the next run of its step.
+    pub(crate) fn let_go(&self) {
+        drop(self.0.take());
+    }
+
+    /// Gives what is carried the name `scratch`, where nothing has it; whether that is done.
+    fn give(&self, scratch: &Path) -> bool {
+        let Some(mut carried) = self.0.take() else { return false };
+        let given = carried.scratch.as_ref().is_some_and(|carried| {
+            rustix::fs::renameat_with(CWD, carried, CWD, scratch, RenameFlags::NOREPLACE).is_ok()
+        });
+        if given {
+            carried.scratch = None;
+        }
+        given
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        if let Some(scratch) = &self.scratch
+            && !note_ended(scratch)
+        {
+            drop(remove_scratch(scratch));
+        }
+    }
+}
+
 /// The folders of one task, from its start until its outputs are published.
 pub(crate) struct Workplace<'b> {
     build: &'b Build<'b>,
     task: &'b Task,
+    hand: &'b Hand,
     folders: Folders,
     held: Mutex<Held>,
 }
@@ -73,7 +119,7 @@ impl Folders {
 }
 
 impl<'b> Workplace<'b> {
-    pub(crate) fn new(build: &'b Build<'b>, task: &'b Task) -> Self {
+    pub(crate) fn new(build: &'b Build<'b>, task: &'b Task, hand: &'b Hand) -> Self {
         let id = &build.graph.node(task.id).id;
         let folders = match task.engine {
             EngineKind::Sandbox => {
@@ -87,7 +133,7 @@ impl<'b> Workplace<'b> {
             }
             EngineKind::Host => Folders::Host { above: build.own().join("work"), name: name_of(id) },
         };
-        Self { build, task, folders, held: Mutex::default() }
+        Self { build, task, hand, folders, held: Mutex::default() }
     }
 
     /// Makes everything the run needs; called again for every try.
@@ -147,10 +193,13 @@ impl<'b> Workplace<'b> {
         if held.folders.is_some() {
             return make_empty(scratch);
         }
-        let lock = self.build.claim(self.task.id, Claim::Workplace);
+        let lock = self.build.claim_or(self.task.id, Claim::Workplace, &|| self.hand.let_go());
         let lock = lock.map_err(|_| "it was stopped while another build used its folder")?;
         // Without it the folders are someone else's.
         held.folders = Some(lock.map_err(|error| chain(&error))?);
+        if self.hand.give(scratch) {
+            return Ok(());
+        }
         match make(scratch) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 if take_ended(scratch) {
@@ -205,16 +254,17 @@ impl Drop for Workplace<'_> {
                     drop(remove_scratch(above));
                 }
             }
-            Folders::Host { .. } => {
-                if self.held().folders.is_none() {
-                    return;
-                }
+            Folders::Host { above, .. } => {
+                let Some(lock) = self.held().folders.take() else { return };
                 let (scratch, out) = (self.folders.scratch(), self.folders.out());
                 if is_empty_folder(&out) == Some(false) {
                     drop(remove_scratch(&out));
                 }
-                if !note_ended(&scratch) {
-                    drop(remove_scratch(&scratch));
+                let mode = self.build.made_mode.get_or_init(|| mode_of(above));
+                let carried = Carried { scratch: Some(scratch), _folders: lock };
+                let is_like_new = |scratch: &PathBuf| mode.is_some_and(|mode| is_as_made(CWD, scratch, mode));
+                if carried.scratch.as_ref().is_some_and(is_like_new) {
+                    self.hand.0.replace(Some(carried));
                 }
             }
         }
@@ -233,6 +283,10 @@ fn is_unused(path: &Path) -> bool {
     let Ok(above) = std::fs::File::open(above) else { return false };
     let mode = above.metadata().map(|found| found.mode() & 0o7777);
     mode.is_ok_and(|mode| is_as_made(&above, name, mode))
+}
+
+fn mode_of(path: &Path) -> Option<u32> {
+    path.symlink_metadata().ok().map(|found| found.mode() & 0o7777)
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> String {
