@@ -40,18 +40,29 @@ impl Drop for OneCpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::executor::End;
+    use crate::measure::{Closely, Output, Subject, Watch};
 
     #[test]
     fn a_thread_and_what_it_starts_stay_on_one_processor_until_it_is_let_go() {
         let allowed = || {
-            let mut nproc = std::process::Command::new("nproc");
-            let said = nproc.env_remove("OMP_NUM_THREADS").env_remove("OMP_THREAD_LIMIT").output().unwrap();
-            String::from_utf8(said.stdout).unwrap().trim().parse::<u32>().unwrap()
+            let subject = Subject {
+                program: "sh".into(),
+                args: vec!["-c".into(), "unset OMP_NUM_THREADS OMP_THREAD_LIMIT; exit $(nproc)".into()],
+                folder: ".".into(),
+                env: Vec::new(),
+                output: Output::Null,
+            };
+            let cancel = Cancel::new().unwrap();
+            let mut watch =
+                Watch { cancel: &cancel, timeout: None, closely: Closely::default(), on_sample: &mut |_| {} };
+            super::super::run(&subject, &mut watch).unwrap().end
         };
         let before = (allowed(), sched_getaffinity(None).unwrap().count());
         let cpu = OneCpu::here();
         let kept = OneCpu::on(cpu).unwrap();
-        assert_eq!((allowed(), OneCpu::here()), (1, cpu));
+        assert_eq!((allowed(), OneCpu::here()), (End::Exited(1), cpu));
         drop(kept);
         assert_eq!((allowed(), sched_getaffinity(None).unwrap().count()), before);
         assert!(OneCpu::on(CpuSet::MAX_CPU).is_err() && OneCpu::on(CpuSet::MAX_CPU - 1).is_err());
