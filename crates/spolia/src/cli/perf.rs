@@ -233,9 +233,9 @@ pub(crate) struct BenchmarkArgs {
 /// or ninja's `.ninja_log`. The critical path needs to know what steps need; ninja's log does not say it.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct AnalyzeArgs {
-    /// The run or file
-    #[arg(value_name = "RUN|FILE", default_value = "latest")]
-    pub(crate) what: String,
+    /// The run or file [default: the newest build with steps]
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: Option<String>,
 }
 
 /// Draw what was measured: one page that needs no network, a picture, or a comment
@@ -255,9 +255,9 @@ pub(crate) struct ReportArgs {
 /// Write the steps of a build as a trace for other programs
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct TraceArgs {
-    /// The run or file
-    #[arg(value_name = "RUN|FILE", default_value = "latest")]
-    pub(crate) what: String,
+    /// The run or file [default: the newest build with steps]
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: Option<String>,
     /// What is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Chrome)]
     pub(crate) format: TraceFormat,
@@ -282,9 +282,9 @@ pub(crate) struct AcceptArgs {
     /// The step, or the command's name in the history
     #[arg(value_name = "SUBJECT")]
     pub(crate) subject: String,
-    /// The first run that counts
-    #[arg(long, value_name = "RUN", default_value = "latest")]
-    pub(crate) run: String,
+    /// The first run that counts [default: the newest that measured it]
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
     /// Why
     #[arg(long, value_name = "TEXT")]
     pub(crate) because: Option<String>,

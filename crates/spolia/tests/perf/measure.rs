@@ -254,7 +254,13 @@ fn a_build_is_analysed_drawn_traced_and_accepted() {
         outputs = ["b"]
         "#,
     );
+    perf(&env, &["trace"]).ends(2);
+    perf(&env, &["analyze"]).ends(2);
     perf(&env, &["-q", "monitor", "--engine", "host"]).ends(0);
+    // A command measured since has no steps: the build is what is looked into.
+    perf(&env, &["-q", "monitor", "--", "true"]).ends(0);
+    perf(&env, &["trace", "latest"]).ends(2);
+    assert!(perf(&env, &["analyze", "latest"]).ends(0).out.contains("the run has no steps"));
     let found = perf(&env, &["--json", "analyze"]).ends(0).json();
     let analysis = &found["analyses"][0];
     let names = |list: &Value| -> Vec<String> {
@@ -278,7 +284,7 @@ fn a_build_is_analysed_drawn_traced_and_accepted() {
     assert!(env.read_text("t.json").contains("resourceSpans"));
     perf(&env, &["accept", "build", "--because", "it does more"]).ends(0);
     let said = perf(&env, &["accept", "nothing"]).ends(2);
-    assert!(said.err.contains("it has `build`"), "{}", said.err);
+    assert!(said.err.contains("it has `true`"), "{}", said.err);
     // ninja's log says nothing of needs: no path is made up.
     env.write(".ninja_log", "# ninja log v5\n0\t100\t1\ta\t1\n100\t300\t1\tb\t2\n");
     let ninja = perf(&env, &["--json", "analyze", "./.ninja_log"]).ends(0).json();
