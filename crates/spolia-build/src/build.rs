@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use spolia_core::event::{EventKind, Summary};
@@ -288,6 +288,12 @@ impl<'b> Build<'b> {
     /// `.spolia/tmp`.
     pub(crate) fn tmp(&self) -> PathBuf {
         self.own().join("tmp")
+    }
+
+    /// A path in `.spolia/tmp` that nobody has used.
+    pub(crate) fn new_scratch(&self) -> PathBuf {
+        let number = self.scratch_number.fetch_add(1, Ordering::Relaxed);
+        self.tmp().join(format!("{}.{number}", std::process::id()))
     }
 
     pub(crate) fn project_name(&self) -> String {

@@ -26,6 +26,7 @@ use rustix::fs::{CWD, RenameFlags};
 use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Places;
+use spolia_engine::mounts::Mounted;
 use spolia_engine::perform::chain;
 use spolia_engine::sandbox::{is_as_made, is_empty_folder, note_ended, remove_scratch, take_ended};
 use spolia_store::Lock;
@@ -96,7 +97,9 @@ enum Folders {
 
 #[derive(Default)]
 struct Held {
-    mounts: Vec<spolia_engine::mounts::Mounted>,
+    mounts: Vec<Mounted>,
+    /// Folders in place of cache mounts that the store could not give.
+    own_mounts: BTreeMap<String, PathBuf>,
     needs: Vec<Option<Lock>>,
     /// On the host.
     folders: Option<Lock>,
@@ -125,10 +128,7 @@ impl<'b> Workplace<'b> {
             EngineKind::Sandbox => {
                 let spare = build.spare_workplaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let ready = AtomicBool::new(spare.is_some());
-                let above = spare.unwrap_or_else(|| {
-                    let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
-                    build.tmp().join(format!("{}.{number}", std::process::id()))
-                });
+                let above = spare.unwrap_or_else(|| build.new_scratch());
                 Folders::Sandbox { above, ready }
             }
             EngineKind::Host => Folders::Host { above: build.own().join("work"), name: name_of(id) },
@@ -230,10 +230,29 @@ impl<'b> Workplace<'b> {
             let cancel = build.session.cancel;
             let mut wait = |_| !cancel.is_cancelled();
             let taken = spolia_engine::mounts::take(&build.session.store, mount, owner, &mut wait);
-            match taken.map_err(|error| chain(&error))? {
-                Some(mounted) => held.mounts.push(mounted),
-                None => return Err(format!("the cache mount `{}` is in use", mount.id)),
-            }
+            let mounted = match taken {
+                Ok(Some(mounted)) => mounted,
+                Ok(None) => return Err(format!("the cache mount `{}` is in use", mount.id)),
+                // It holds nothing that a build needs: only time is lost.
+                Err(error) => {
+                    let folder = match held.own_mounts.get(&mount.id) {
+                        Some(folder) => folder.clone(),
+                        None => {
+                            let folder = build.new_scratch();
+                            make_empty(&folder)?;
+                            let why = chain(&error);
+                            build.warn(
+                                format!("{id}: the cache mount `{}` is empty and not kept: {why}", mount.id),
+                                None,
+                            );
+                            held.own_mounts.insert(mount.id.clone(), folder.clone());
+                            folder
+                        }
+                    };
+                    Mounted::of_its_own(mount, folder)
+                }
+            };
+            held.mounts.push(mounted);
         }
         Ok(held.mounts.iter().map(|mount| (mount.inside.clone(), mount.folder.clone())).collect())
     }
@@ -241,6 +260,9 @@ impl<'b> Workplace<'b> {
 
 impl Drop for Workplace<'_> {
     fn drop(&mut self) {
+        for folder in std::mem::take(&mut self.held().own_mounts).values() {
+            drop(remove_scratch(folder));
+        }
         // What stays is swept by the next build, or emptied by the next run.
         match &self.folders {
             Folders::Sandbox { above, .. } => {
