@@ -49,12 +49,21 @@ pub fn install(folder: &Path, callers_preload: Option<&OsStr>) -> io::Result<Pat
     let digest = spolia_core::Digest::blake3(content).short();
     let path = folder.join(format!("observe-{digest}.so"));
     if std::fs::metadata(&path).is_ok_and(|found| found.len() == content.len() as u64) {
-        return Ok(path);
+        return usable(path);
     }
     std::fs::create_dir_all(folder)?;
     let temp = folder.join(format!(".observe-{digest}-{}", std::process::id()));
     std::fs::write(&temp, content)?;
     std::fs::rename(&temp, &path)?;
+    usable(path)
+}
+
+/// Only what the loader will take, which complains otherwise: somebody else's file that we may not read, or one where no code may lie.
+fn usable(path: PathBuf) -> io::Result<PathBuf> {
+    rustix::fs::access(&path, rustix::fs::Access::READ_OK)?;
+    if rustix::fs::statvfs(&path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     Ok(path)
 }
 
@@ -121,6 +130,19 @@ mod tests {
         assert_eq!(std::fs::read_dir(temp.path().join("a/b")).unwrap().count(), 1);
         let other = install(&temp.path().join("a/b"), Some(OsStr::new("/y.so"))).unwrap();
         assert_eq!(std::fs::read(&other).unwrap(), WORDS_ONLY);
+    }
+
+    #[test]
+    fn a_place_where_no_code_may_lie_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("x");
+        assert!(usable(path.clone()).is_err());
+        std::fs::write(&path, "").unwrap();
+        assert!(usable(path).is_ok());
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let proc = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/proc"));
+        let runs_nothing = proc.is_some_and(|line| line.contains("noexec"));
+        assert_eq!(usable("/proc/version".into()).is_err(), runs_nothing);
     }
 
     #[test]
