@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use spolia_core::event::{EventKind, Summary};
@@ -151,6 +151,8 @@ pub struct Build<'b> {
     /// `.spolia/lock`.
     locks: LockFile,
     pub(crate) scratch_number: AtomicUsize,
+    /// The mode of a folder that was just made in `.spolia/work`.
+    pub(crate) made_mode: OnceLock<Option<u32>>,
     /// Folders of sandboxes that have ended, ready for others.
     pub(crate) spare_workplaces: Mutex<Vec<PathBuf>>,
     pub(crate) toolbox: Toolbox,
@@ -219,8 +221,9 @@ impl<'b> Build<'b> {
             digests,
             index,
             jobserver: Jobserver::new(options.jobs).ok(),
-            locks: LockFile::new(own.join("lock")),
+            locks: LockFile::without_holders(own.join("lock")),
             scratch_number: AtomicUsize::new(0),
+            made_mode: OnceLock::new(),
             spare_workplaces: Mutex::default(),
             toolbox: Toolbox::new(session.surroundings.clone(), session.store.base().join("tools.json")),
             state: Mutex::new(State::load(&own.join("state"))),
@@ -287,6 +290,12 @@ impl<'b> Build<'b> {
         self.own().join("tmp")
     }
 
+    /// A path in `.spolia/tmp` that nobody has used.
+    pub(crate) fn new_scratch(&self) -> PathBuf {
+        let number = self.scratch_number.fetch_add(1, Ordering::Relaxed);
+        self.tmp().join(format!("{}.{number}", std::process::id()))
+    }
+
     pub(crate) fn project_name(&self) -> String {
         self.manifest.name.clone().unwrap_or_else(|| self.session.root.display().to_string())
     }
@@ -329,7 +338,17 @@ impl<'b> Build<'b> {
     }
 
     pub(crate) fn claim(&self, id: NodeId, what: Claim) -> Result<Result<Lock, StoreError>, Stopped> {
-        claim::claim(&self.locks, &self.graph.node(id).id, what, self.session.cancel)
+        self.claim_or(id, what, &|| ())
+    }
+
+    /// The same; `on_wait` is called before each wait for another build.
+    pub(crate) fn claim_or(
+        &self,
+        id: NodeId,
+        what: Claim,
+        on_wait: &dyn Fn(),
+    ) -> Result<Result<Lock, StoreError>, Stopped> {
+        claim::claim(&self.locks, &self.graph.node(id).id, what, self.session.cancel, on_wait)
     }
 
     /// How a node runs: what it says, else what was chosen; the host where the kernel refuses a sandbox.

@@ -37,17 +37,23 @@ impl Claim {
 pub(crate) struct Stopped;
 
 /// Claims something of a node. An error in the place of a lock where none is to be had: a project that cannot
-/// be written, whose outputs nobody changes either, or a file system without locks.
+/// be written, whose outputs nobody changes either, or a file system without locks. `on_wait` is called before each
+/// wait for another build.
 pub(crate) fn claim(
     locks: &LockFile,
     id: &StepId,
     claim: Claim,
     cancel: &Cancel,
+    on_wait: &dyn Fn(),
 ) -> Result<Result<Lock, StoreError>, Stopped> {
     let (what, hold) = claim.parts();
     // A zero byte is in no step's name, so no two have the same text.
     let name = Digest::blake3(format!("{what}\0{}\0{}", id.step, id.platform).as_bytes());
-    match locks.acquire(&name, hold, &mut |_| !cancel.is_cancelled()) {
+    let mut wait = |_| {
+        on_wait();
+        !cancel.is_cancelled()
+    };
+    match locks.acquire(&name, hold, &mut wait) {
         Ok(Some(lock)) => Ok(Ok(lock)),
         Ok(None) => Err(Stopped),
         Err(error) => Ok(Err(error)),
@@ -65,10 +71,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let id = StepId { step: "s".repeat(300), platform: "linux/arm/v7".parse().unwrap() };
         let other = StepId { step: "other".to_owned(), platform: Platform::Any };
-        let locks = LockFile::new(folder.path().join("lock"));
+        let locks = LockFile::without_holders(folder.path().join("lock"));
         let stopped = Cancel::new().unwrap();
         stopped.cancel();
-        let now = |id: &StepId, what| claim(&locks, id, what, &stopped).map(Result::unwrap);
+        let now = |id: &StepId, what| claim(&locks, id, what, &stopped, &|| ()).map(Result::unwrap);
         let one = now(&id, Claim::Use).unwrap();
         let two = now(&id, Claim::Use).unwrap();
         assert!(now(&id, Claim::Change).is_err());
@@ -81,7 +87,7 @@ mod tests {
         // Who is not stopped waits.
         let going = Cancel::new().unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| claim(&locks, &id, Claim::Use, &going).is_ok());
+            let waiting = scope.spawn(|| claim(&locks, &id, Claim::Use, &going, &|| ()).is_ok());
             std::thread::sleep(Duration::from_millis(20));
             assert!(!waiting.is_finished());
             drop(change);

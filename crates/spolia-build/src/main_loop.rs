@@ -20,6 +20,7 @@ use crate::plan::{Keyable, Planned};
 use crate::schedule::Schedule;
 use crate::state::{Ran, Remembered};
 use crate::worker::{Finished, Task, What};
+use crate::workplace::Hand;
 
 /// How often a build that waits for a job token looks again.
 const TOKEN_PAUSE: Duration = Duration::from_millis(20);
@@ -180,6 +181,7 @@ impl<'a, 'b> Floor<'a, 'b> {
         let _watch = Watch(self);
         let mut main = self.lock();
         let build = main.build;
+        let hand = Hand::default();
         loop {
             match main.next() {
                 Next::Work(task, token) => {
@@ -192,11 +194,12 @@ impl<'a, 'b> Floor<'a, 'b> {
                         }
                     }
                     drop(main);
-                    let finished = build.work(*task, token);
+                    let finished = build.work(*task, token, &hand);
                     main = self.lock();
                     main.settle(finished);
                 }
                 Next::Wait(limit) => {
+                    hand.let_go();
                     main.idle += 1;
                     main = match limit {
                         Some(limit) => {

@@ -17,7 +17,7 @@ use crate::claim::{Claim, Stopped};
 use crate::graph::NodeId;
 use crate::index;
 use crate::manifest::EngineKind;
-use crate::workplace::Workplace;
+use crate::workplace::{Hand, Workplace};
 
 /// Work for one node, ready to be done.
 pub(crate) struct Task {
@@ -68,8 +68,8 @@ impl Finished {
 }
 
 impl Build<'_> {
-    /// Does `task` to its end.
-    pub(crate) fn work(&self, mut task: Task, took_token: bool) -> Finished {
+    /// Does `task` to its end. `hand` is the thread's own.
+    pub(crate) fn work(&self, mut task: Task, took_token: bool, hand: &Hand) -> Finished {
         let finished = |task: &Task, outcome, result| Finished {
             outcome,
             result,
@@ -77,6 +77,7 @@ impl Build<'_> {
             ..Finished::nothing(task.id, task.key)
         };
         if let What::Restore { result, tier } = &task.what {
+            hand.let_go();
             self.emit(EventKind::StepStarted {
                 id: self.graph.node(task.id).id.clone(),
                 key: task.key,
@@ -103,7 +104,7 @@ impl Build<'_> {
         }
         loop {
             let What::Run { miss, forced } = &task.what else { unreachable!("only runs are left") };
-            match self.run_task(&task, miss, *forced, took_token) {
+            match self.run_task(&task, miss, *forced, took_token, hand) {
                 Ok(finished) => return finished,
                 // A result that somebody else had just stored, and of which something is gone already.
                 Err(miss) => task.what = self.run_after_all(task.id, miss),
@@ -127,14 +128,18 @@ impl Build<'_> {
         miss: &MissReason,
         forced: bool,
         took_token: bool,
+        hand: &Hand,
     ) -> Result<Finished, MissReason> {
         let node = self.graph.node(task.id);
         let job = self.job(task);
         let executor: &dyn Executor = match task.engine {
-            EngineKind::Sandbox => &SandboxExecutor,
+            EngineKind::Sandbox => {
+                hand.let_go();
+                &SandboxExecutor
+            }
             EngineKind::Host => &HostExecutor,
         };
-        let workplace = Workplace::new(self, task);
+        let workplace = Workplace::new(self, task, hand);
         let keep_fds = self.jobserver.as_ref().map(|server| server.descriptors()).unwrap_or_default();
         let waited = std::sync::atomic::AtomicBool::new(false);
         let request = Request {
@@ -161,6 +166,7 @@ impl Build<'_> {
                 });
             },
             on_wait: &|waiting| {
+                hand.let_go();
                 if waiting.waited.as_millis() > 300 && !waited.swap(true, Ordering::Relaxed) {
                     let holder = waiting.holder.map(|pid| format!(" (process {pid})")).unwrap_or_default();
                     self.emit(EventKind::Warning {
@@ -173,6 +179,7 @@ impl Build<'_> {
         let performed = self.engine.perform(&request);
         // The command has ended; and whoever publishes may have to wait, which must not keep others waiting.
         workplace.let_go();
+        hand.let_go();
         let mut finished = Finished { took_token, ..Finished::nothing(task.id, task.key) };
         match performed {
             Performed::Hit(result) => match self.publish(task.id, &result.outputs, &*self.engine.store) {

@@ -11,17 +11,22 @@
 //! NAME = STEP@PLATFORM with `_` for `/`, or the digest of a long one
 //! ```
 //!
-//! Emptied folders stay: where ext4 has no journal, each one removed makes the next ones dear for minutes.
+//! Emptied folders stay: where ext4 has no journal, each one removed makes the next ones dear for minutes. And the
+//! next step of the same thread gets the `.tmp` of the last one under its own name ([`Hand`]), for a new folder costs twice
+//! as much as another name.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{CWD, RenameFlags};
 use spolia_core::Digest;
 use spolia_core::event::StepId;
 use spolia_engine::Places;
+use spolia_engine::mounts::Mounted;
 use spolia_engine::perform::chain;
 use spolia_engine::sandbox::{is_as_made, is_empty_folder, note_ended, remove_scratch, take_ended};
 use spolia_store::Lock;
@@ -34,10 +39,52 @@ use crate::worker::Task;
 /// Longer names are replaced by their digest.
 const NAME_BYTES_MAX: usize = 200;
 
+/// The scratch folder on the host of the last step that a thread has run, for its next one. The lock on the last step's
+/// folders is held with it, for else another build may use them: so whoever is about to wait for anything lets go first.
+#[derive(Default)]
+pub(crate) struct Hand(RefCell<Option<Carried>>);
+
+struct Carried {
+    /// `None` once another step has it.
+    scratch: Option<PathBuf>,
+    /// Of the step that it was made for.
+    _folders: Lock,
+}
+
+impl Hand {
+    /// What is carried is left where it is, for the next run of its step.
+    pub(crate) fn let_go(&self) {
+        drop(self.0.take());
+    }
+
+    /// Gives what is carried the name `scratch`, where nothing has it; whether that is done.
+    fn give(&self, scratch: &Path) -> bool {
+        let Some(mut carried) = self.0.take() else { return false };
+        let given = carried.scratch.as_ref().is_some_and(|carried| {
+            rustix::fs::renameat_with(CWD, carried, CWD, scratch, RenameFlags::NOREPLACE).is_ok()
+        });
+        if given {
+            carried.scratch = None;
+        }
+        given
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        if let Some(scratch) = &self.scratch
+            && !note_ended(scratch)
+        {
+            drop(remove_scratch(scratch));
+        }
+    }
+}
+
 /// The folders of one task, from its start until its outputs are published.
 pub(crate) struct Workplace<'b> {
     build: &'b Build<'b>,
     task: &'b Task,
+    hand: &'b Hand,
     folders: Folders,
     held: Mutex<Held>,
 }
@@ -50,7 +97,9 @@ enum Folders {
 
 #[derive(Default)]
 struct Held {
-    mounts: Vec<spolia_engine::mounts::Mounted>,
+    mounts: Vec<Mounted>,
+    /// Folders in place of cache mounts that the store could not give.
+    own_mounts: BTreeMap<String, PathBuf>,
     needs: Vec<Option<Lock>>,
     /// On the host.
     folders: Option<Lock>,
@@ -73,21 +122,18 @@ impl Folders {
 }
 
 impl<'b> Workplace<'b> {
-    pub(crate) fn new(build: &'b Build<'b>, task: &'b Task) -> Self {
+    pub(crate) fn new(build: &'b Build<'b>, task: &'b Task, hand: &'b Hand) -> Self {
         let id = &build.graph.node(task.id).id;
         let folders = match task.engine {
             EngineKind::Sandbox => {
                 let spare = build.spare_workplaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let ready = AtomicBool::new(spare.is_some());
-                let above = spare.unwrap_or_else(|| {
-                    let number = build.scratch_number.fetch_add(1, Ordering::Relaxed);
-                    build.tmp().join(format!("{}.{number}", std::process::id()))
-                });
+                let above = spare.unwrap_or_else(|| build.new_scratch());
                 Folders::Sandbox { above, ready }
             }
             EngineKind::Host => Folders::Host { above: build.own().join("work"), name: name_of(id) },
         };
-        Self { build, task, folders, held: Mutex::default() }
+        Self { build, task, hand, folders, held: Mutex::default() }
     }
 
     /// Makes everything the run needs; called again for every try.
@@ -147,10 +193,13 @@ impl<'b> Workplace<'b> {
         if held.folders.is_some() {
             return make_empty(scratch);
         }
-        let lock = self.build.claim(self.task.id, Claim::Workplace);
+        let lock = self.build.claim_or(self.task.id, Claim::Workplace, &|| self.hand.let_go());
         let lock = lock.map_err(|_| "it was stopped while another build used its folder")?;
         // Without it the folders are someone else's.
         held.folders = Some(lock.map_err(|error| chain(&error))?);
+        if self.hand.give(scratch) {
+            return Ok(());
+        }
         match make(scratch) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 if take_ended(scratch) {
@@ -181,10 +230,29 @@ impl<'b> Workplace<'b> {
             let cancel = build.session.cancel;
             let mut wait = |_| !cancel.is_cancelled();
             let taken = spolia_engine::mounts::take(&build.session.store, mount, owner, &mut wait);
-            match taken.map_err(|error| chain(&error))? {
-                Some(mounted) => held.mounts.push(mounted),
-                None => return Err(format!("the cache mount `{}` is in use", mount.id)),
-            }
+            let mounted = match taken {
+                Ok(Some(mounted)) => mounted,
+                Ok(None) => return Err(format!("the cache mount `{}` is in use", mount.id)),
+                // It holds nothing that a build needs: only time is lost.
+                Err(error) => {
+                    let folder = match held.own_mounts.get(&mount.id) {
+                        Some(folder) => folder.clone(),
+                        None => {
+                            let folder = build.new_scratch();
+                            make_empty(&folder)?;
+                            let why = chain(&error);
+                            build.warn(
+                                format!("{id}: the cache mount `{}` is empty and not kept: {why}", mount.id),
+                                None,
+                            );
+                            held.own_mounts.insert(mount.id.clone(), folder.clone());
+                            folder
+                        }
+                    };
+                    Mounted::of_its_own(mount, folder)
+                }
+            };
+            held.mounts.push(mounted);
         }
         Ok(held.mounts.iter().map(|mount| (mount.inside.clone(), mount.folder.clone())).collect())
     }
@@ -192,6 +260,9 @@ impl<'b> Workplace<'b> {
 
 impl Drop for Workplace<'_> {
     fn drop(&mut self) {
+        for folder in std::mem::take(&mut self.held().own_mounts).values() {
+            drop(remove_scratch(folder));
+        }
         // What stays is swept by the next build, or emptied by the next run.
         match &self.folders {
             Folders::Sandbox { above, .. } => {
@@ -205,16 +276,17 @@ impl Drop for Workplace<'_> {
                     drop(remove_scratch(above));
                 }
             }
-            Folders::Host { .. } => {
-                if self.held().folders.is_none() {
-                    return;
-                }
+            Folders::Host { above, .. } => {
+                let Some(lock) = self.held().folders.take() else { return };
                 let (scratch, out) = (self.folders.scratch(), self.folders.out());
                 if is_empty_folder(&out) == Some(false) {
                     drop(remove_scratch(&out));
                 }
-                if !note_ended(&scratch) {
-                    drop(remove_scratch(&scratch));
+                let mode = self.build.made_mode.get_or_init(|| mode_of(above));
+                let carried = Carried { scratch: Some(scratch), _folders: lock };
+                let is_like_new = |scratch: &PathBuf| mode.is_some_and(|mode| is_as_made(CWD, scratch, mode));
+                if carried.scratch.as_ref().is_some_and(is_like_new) {
+                    self.hand.0.replace(Some(carried));
                 }
             }
         }
@@ -233,6 +305,10 @@ fn is_unused(path: &Path) -> bool {
     let Ok(above) = std::fs::File::open(above) else { return false };
     let mode = above.metadata().map(|found| found.mode() & 0o7777);
     mode.is_ok_and(|mode| is_as_made(&above, name, mode))
+}
+
+fn mode_of(path: &Path) -> Option<u32> {
+    path.symlink_metadata().ok().map(|found| found.mode() & 0o7777)
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> String {

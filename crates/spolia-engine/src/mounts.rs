@@ -26,6 +26,15 @@ pub struct Mounted {
 enum Use {
     Alone(#[expect(dead_code, reason = "dropping it lets go")] KeyLock),
     Shared(#[expect(dead_code, reason = "dropping it lets go")] SharedUse),
+    /// Nobody else knows the folder.
+    Own,
+}
+
+impl Mounted {
+    /// `mount` in a `folder` that is the run's own, where the store cannot give one.
+    pub fn of_its_own(mount: &Mount, folder: PathBuf) -> Self {
+        Self { inside: mount.path.clone(), folder, _use: Use::Own }
+    }
 }
 
 /// Who a mount belongs to.

@@ -124,6 +124,8 @@ struct State {
     memo: Memo,
     /// What was found in this process, so that it is looked up once.
     found: HashMap<String, Result<Tool, ToolError>>,
+    /// The same of the system's folders, `strict` second.
+    system: [Option<Digest>; 2],
     /// All that the answers of this process depend on.
     looked_at: BTreeSet<PathBuf>,
     changed: bool,
@@ -134,7 +136,13 @@ impl Toolbox {
     pub fn new(surroundings: Surroundings, path: PathBuf) -> Self {
         let memo = std::fs::read(&path).ok().and_then(|raw| serde_json::from_slice::<Memo>(&raw).ok());
         let memo = memo.filter(|memo| memo.version == MEMO_VERSION).unwrap_or_default();
-        let state = State { memo, found: HashMap::new(), looked_at: BTreeSet::new(), changed: false };
+        let state = State {
+            memo,
+            found: HashMap::new(),
+            system: [None; 2],
+            looked_at: BTreeSet::new(),
+            changed: false,
+        };
         Self { surroundings, path, state: Mutex::new(state) }
     }
 
@@ -311,30 +319,15 @@ impl Toolbox {
         (is_toolchain && !too_much).then(|| prefix.to_owned())
     }
 
-    /// Identity of the system's folders: the release, and for `strict` the whole package database.
+    /// Identity of the system's folders: the release, and for `strict` the whole package database. Looked at once.
     pub fn system(&self, strict: bool) -> Option<Digest> {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let state = &mut *state;
-        state.looked_at.insert(PathBuf::from(OS_RELEASE));
-        if strict {
-            state.looked_at.insert(PathBuf::from(DPKG_STATUS));
+        if let Some(digest) = state.system[usize::from(strict)] {
+            return Some(digest);
         }
-        let known = if strict { &mut state.memo.strict } else { &mut state.memo.system };
-        if let Some((digest, seen)) = known
-            && seen.iter().all(|seen| *seen == Seen::now(&seen.path))
-        {
-            return Some(*digest);
-        }
-        let paths: &[&str] = if strict { &[OS_RELEASE, DPKG_STATUS] } else { &[OS_RELEASE] };
-        let seen = paths.iter().map(|path| Seen::now(Path::new(path))).collect();
-        let mut content = Vec::new();
-        for path in paths {
-            let raw = std::fs::read(path).unwrap_or_default();
-            content.extend_from_slice(Digest::blake3(&raw).as_bytes());
-        }
-        let digest = Digest::blake3(&content);
-        *known = Some((digest, seen));
-        state.changed = true;
+        let digest = state.system_now(strict);
+        state.system[usize::from(strict)] = Some(digest);
         Some(digest)
     }
 
@@ -356,6 +349,32 @@ impl Toolbox {
         }
         std::fs::write(&staged, raw)?;
         std::fs::rename(&staged, &self.path)
+    }
+}
+
+impl State {
+    fn system_now(&mut self, strict: bool) -> Digest {
+        self.looked_at.insert(PathBuf::from(OS_RELEASE));
+        if strict {
+            self.looked_at.insert(PathBuf::from(DPKG_STATUS));
+        }
+        let known = if strict { &mut self.memo.strict } else { &mut self.memo.system };
+        if let Some((digest, seen)) = known
+            && seen.iter().all(|seen| *seen == Seen::now(&seen.path))
+        {
+            return *digest;
+        }
+        let paths: &[&str] = if strict { &[OS_RELEASE, DPKG_STATUS] } else { &[OS_RELEASE] };
+        let seen = paths.iter().map(|path| Seen::now(Path::new(path))).collect();
+        let mut content = Vec::new();
+        for path in paths {
+            let raw = std::fs::read(path).unwrap_or_default();
+            content.extend_from_slice(Digest::blake3(&raw).as_bytes());
+        }
+        let digest = Digest::blake3(&content);
+        *known = Some((digest, seen));
+        self.changed = true;
+        digest
     }
 }
 

@@ -14,6 +14,14 @@ const DRIFT_P_MAX: f64 = 0.01;
 /// … and it orders the values at least so far.
 const DRIFT_TAU_MIN: f64 = 0.3;
 
+/// A command that takes longer than this is not kept on one processor without being asked: what disturbs a machine for
+/// tenths of a second evens out in it.
+pub const KEPT_WALL_MAX_US: u64 = 1_000_000;
+/// Of a processor it must have used so much, or how fast processors are is not what its cost hangs on, …
+pub const KEPT_CPUS_MIN: f64 = 0.5;
+/// … and no more than this, or parts of it ran beside each other.
+pub const KEPT_CPUS_MAX: f64 = 1.02;
+
 /// How long it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -84,6 +92,14 @@ pub fn verdicts(first: &[Sample], second: &[Sample], rule: &Rule) -> (Verdict, V
 pub fn figures(samples: &[Sample], figure: impl Fn(&Sample) -> Option<u64>) -> Vec<Option<f64>> {
     let one = |sample: &Sample| figure(sample).filter(|_| sample.is_ok()).map(|value| value as f64);
     samples.iter().map(one).collect()
+}
+
+/// Whether a command is measured better on one processor, going by a run of it: it is short and used one at a time. Its
+/// runs are then alike where one processor is slower than another at times, and it loses nothing.
+pub fn fits_one_cpu(sample: &Sample) -> bool {
+    let (Some(cpu), Some(wall)) = (sample.cpu_us(), sample.wall_us) else { return false };
+    let cpus = cpu as f64 / wall.max(1) as f64;
+    sample.is_ok() && wall <= KEPT_WALL_MAX_US && (KEPT_CPUS_MIN..=KEPT_CPUS_MAX).contains(&cpus)
 }
 
 /// Runs `sides` commands by `run`, each first `warm_ups` times without counting, in the order that `seed` gives. `run` gets the
@@ -271,6 +287,21 @@ mod tests {
         // Five percent, the limit itself: no word is found.
         let at_limit = count(&|side, number| 1000 + 50 * side as u64 + 100 * (number as u64 * 7919 % 5));
         assert_eq!(at_limit, (160, Word::Inconclusive));
+    }
+
+    #[test]
+    fn what_used_one_processor_at_a_time_fits_one() {
+        let check = |cpu: u64, wall: u64, expect: bool| {
+            let sample = Sample { wall_us: Some(wall), ..sample(cpu) };
+            assert_eq!(fits_one_cpu(&sample), expect, "{cpu} of {wall}");
+        };
+        check(9_000, 10_000, true);
+        check(10_100, 10_000, true);
+        check(18_000, 10_000, false);
+        check(1_000, 10_000, false);
+        check(2_000_000, 2_000_000, false);
+        assert!(!fits_one_cpu(&Sample { ending: Ending::Failed, ..sample(1000) }));
+        assert!(!fits_one_cpu(&Sample { user_us: None, ..sample(1000) }));
     }
 
     #[test]

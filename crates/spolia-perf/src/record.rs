@@ -155,6 +155,9 @@ pub struct Sample {
     /// it was taken A B B A ….
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<u32>,
+    /// The processor that it was kept on; absent where it ran wherever the kernel chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_on_cpu: Option<u32>,
     /// When it started, µs since 1970 by the machine's clock, which may be set meanwhile.
     pub started_at_us: Option<u64>,
     /// From start to exit by a clock that is never set, µs.

@@ -476,8 +476,12 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
             swept += 1;
         }
     }
-    for (_, path) in names(&store.base().join("digests"))? {
-        if age(&path).is_some_and(|age| age > DIGESTS_AGE_MAX) {
+    for (name, path) in names(&store.base().join("digests"))? {
+        let is_old = |age| match name.strip_prefix(b".") {
+            Some(made_by) => is_abandoned(made_by, age),
+            None => age > DIGESTS_AGE_MAX,
+        };
+        if age(&path).is_some_and(is_old) {
             swept += u64::from(rustix::fs::unlink(&path).is_ok());
         }
     }

@@ -9,7 +9,7 @@
 //!   meanwhile starts again.
 //!
 //! ```text
-//! lock file = record{0..1024}             record n is of the last holder alone of a name with digest mod 1024 = n
+//! lock file = record{0..1024}             no record where nobody is told who has a lock; else record n is of the last holder alone of a name with digest mod 1024 = n
 //! record    = tag8 u32le(pid) zero4       tag = bytes 8..16 of the name's digest; for messages only
 //! ```
 
@@ -64,6 +64,8 @@ pub enum Hold {
 #[derive(Clone, Debug)]
 pub struct LockFile {
     path: PathBuf,
+    /// Whether holders are written down.
+    names_holders: bool,
     /// Opened before, with no lock held by them.
     spare: Arc<Mutex<Vec<File>>>,
 }
@@ -93,7 +95,12 @@ impl Drop for Lock {
 impl LockFile {
     /// The file at `path`, which is made with its folder by the first lock.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, spare: Arc::default() }
+        Self { path, names_holders: true, spare: Arc::default() }
+    }
+
+    /// The same, where nobody is told who has a lock: that costs a write for each.
+    pub fn without_holders(path: PathBuf) -> Self {
+        Self { names_holders: false, ..Self::new(path) }
     }
 
     /// A description of the file with no lock held by it.
@@ -132,7 +139,7 @@ impl LockFile {
                 Err(errno) => return Err(io("lock", &self.path, errno)),
             }
         }
-        if hold == Hold::Alone {
+        if hold == Hold::Alone && self.names_holders {
             record.write_holder(&file);
         }
         Ok(Some(Lock { file: Some(file), byte: record.byte, spare: self.spare.clone() }))

@@ -162,7 +162,7 @@ impl LocalStore {
             let tried = u8::try_from(level).unwrap_or(u8::MAX);
             temp.write(&[&MARK[..], &[tried]].concat())?;
             keep_times(&temp.file, &stat).map_err(|errno| io("write", &temp.path, errno))?;
-            self.rename(temp, &blob.path)?;
+            self.place(temp, &blob.path)?;
         }
         Ok(if new_bytes < blob.bytes { Outcome::Smaller(new_bytes) } else { Outcome::NotSmaller })
     }

@@ -309,7 +309,11 @@ fn check_beside(store: &LocalStore, report: &mut VerifyReport) -> Result<(), Sto
     }
     type IsSound = fn(&Path) -> bool;
     for (folder, is_sound) in [("digests", digests::is_sound as IsSound), ("uses", uses::is_sound)] {
-        for (_, path) in names(&store.base().join(folder))? {
+        for (name, path) in names(&store.base().join(folder))? {
+            // One that is being written, or was when its process was killed; a collection removes it then.
+            if name.starts_with(b".") {
+                continue;
+            }
             let readable = |metadata: std::fs::Metadata| metadata.mode() & 0o400 != 0;
             match std::fs::symlink_metadata(&path).map(readable) {
                 Ok(true) if !is_sound(&path) => beside(path, "it is cut short or its checksum differs"),

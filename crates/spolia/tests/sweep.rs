@@ -48,6 +48,19 @@ impl Stand {
         stand
     }
 
+    /// One that finds no tool of the machine: a test of other tools' caches must never empty the true ones.
+    fn alone() -> Self {
+        let mut stand = Self::new();
+        for name in ["sh", "rm", "touch"] {
+            let there = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
+            let program = there.iter().find(|path| path.exists()).expect("every machine has it");
+            symlink(program, stand.env.path("bin").join(name)).unwrap();
+        }
+        let path = stand.env.path("bin").display().to_string();
+        stand.env.set_var("PATH", path);
+        stand
+    }
+
     /// A project with a live and a stale unit.
     fn project(&self, name: &str) {
         let write = |path: &str, text: &str| self.env.write(format!("{name}/{path}"), text);
@@ -327,7 +340,7 @@ fn the_schedule_fails_loudly() {
 
 #[test]
 fn caches_are_one_table_and_each_owner_is_asked() {
-    let stand = Stand::new();
+    let stand = Stand::alone();
     let home = stand.env.folder().join("home");
     for (path, bytes) in [
         (".cache/pip/x", 50_000),
@@ -368,6 +381,52 @@ fn caches_are_one_table_and_each_owner_is_asked() {
     assert!(ran.contains("docker builder prune --force --filter until=48h"), "{ran}");
     let over = stand.run(&["sweep", "--caches", "--budget", "1B"]);
     assert_eq!(over.status.code(), Some(4), "docker's stays, and that is said: {over:?}");
+    let talk = String::from_utf8(over.stderr).unwrap();
+    let why = "`docker` holds 2.8 MiB: that is what `docker builder prune --force --keep-storage 0` leaves";
+    assert!(talk.contains(why), "{talk}");
     let ran = std::fs::read_to_string(home.join("ran")).unwrap();
     assert!(ran.contains("pip cache purge") && ran.contains("go clean -cache"), "{ran}");
+}
+
+#[test]
+fn what_one_cache_cannot_free_another_frees_and_the_rest_is_explained() {
+    let stand = Stand::alone();
+    let home = stand.env.folder().join("home");
+    for (path, bytes) in [(".cache/pip/x", 50_000), (".npm/_cacache/y", 60_000), (".cache/sccache/z", 40_000)]
+    {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, vec![1; bytes]).unwrap();
+    }
+    // pip holds what its own command does not remove.
+    stand.env.write_program("bin/pip", "#!/bin/sh\nexit 0\n");
+    let npm = "#!/bin/sh\n[ \"$2\" = clean ] && rm -f \"$HOME/.npm/_cacache/y\"\nexit 0\n";
+    stand.env.write_program("bin/npm", npm);
+    let layers =
+        "[{\"Id\":\"a\",\"ParentId\":\"\",\"Size\":7000},{\"Id\":\"b\",\"ParentId\":\"a\",\"Size\":9000}]";
+    let podman = format!(
+        "#!/bin/sh\necho \"podman $*\" >> \"$HOME/ran\"\n\
+         [ \"$1 $2\" = 'image prune' ] && [ \"$#\" = 3 ] && touch \"$HOME/gone\"\n\
+         [ \"$1\" = images ] && if [ -e \"$HOME/gone\" ]; then echo '[]'; else echo '{layers}'; fi\nexit 0\n"
+    );
+    stand.env.write_program("bin/podman", podman);
+    let lines = stand.json(&["sweep", "--caches", "--budget", "110KB"]);
+    let freed: Vec<_> = lines.iter().filter(|line| line["kind"] == "sweep-cache-done").collect();
+    assert_eq!((freed.len(), &freed[1]["done"]["owner"]), (2, &"npm".into()), "{lines:?}");
+    assert_eq!(freed[0]["done"]["why"], "that is what `pip cache purge` leaves");
+    let left = lines.last().unwrap();
+    assert_eq!((&left["kind"], &left["kept"]), (&"sweep-caches-left".into(), &true.into()));
+    let over = stand.run(&["sweep", "--caches", "--budget", "1B"]);
+    assert_eq!(over.status.code(), Some(4));
+    let talk = String::from_utf8(over.stderr).unwrap();
+    assert!(talk.contains("`pip` holds") && talk.contains("that is what `pip cache purge` leaves"), "{talk}");
+    assert!(talk.contains("its server does, by SCCACHE_CACHE_SIZE"), "{talk}");
+    let ran = std::fs::read_to_string(home.join("ran")).unwrap();
+    let pruned: Vec<_> = ran.lines().filter(|line| line.contains("prune")).collect();
+    assert_eq!(pruned, ["podman image prune --force --filter until=168h", "podman image prune --force"]);
+    // Nothing can be made smaller here, and the budget is not kept: that is no success.
+    std::fs::remove_file(stand.env.path("bin/pip")).unwrap();
+    std::fs::remove_dir_all(home.join(".cache/pip")).unwrap();
+    let over = stand.run(&["sweep", "--caches", "--budget", "1B"]);
+    assert_eq!(over.status.code(), Some(4), "{over:?}");
 }

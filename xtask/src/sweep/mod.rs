@@ -18,6 +18,16 @@ use serde_json::Value;
 use self::tree::Tree;
 use crate::run::{self, Done};
 
+/// What a sweep says of itself, without the lists of what goes.
+fn without_plans(said: &str) -> String {
+    let short = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).ok()?;
+        value.as_object_mut()?.remove("plan");
+        Some(value.to_string())
+    };
+    said.lines().map(|line| short(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
 /// Set in the namespace.
 const INSIDE: &str = "SPOLIA_SWEEP_PROOF";
 
@@ -201,7 +211,8 @@ impl Stand<'_> {
         let made = made.map_err(|error| format!("cannot run spolia: {error}"))?;
         if !made.status.success() {
             let said = String::from_utf8_lossy(&made.stderr);
-            return Err(format!("`spolia {}` ended with {}: {said}", words.join(" "), made.status));
+            let found = without_plans(&String::from_utf8_lossy(&made.stdout));
+            return Err(format!("`spolia {}` ended with {}: {said}{found}", words.join(" "), made.status));
         }
         let text = String::from_utf8_lossy(&made.stdout).into_owned();
         text.lines().map(|line| serde_json::from_str(line).map_err(|e| format!("`{line}`: {e}"))).collect()

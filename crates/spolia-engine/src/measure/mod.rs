@@ -14,6 +14,7 @@
 
 mod cgroup;
 mod forks;
+mod one_cpu;
 mod tree;
 
 use std::ffi::OsString;
@@ -34,6 +35,7 @@ use crate::sys;
 
 use cgroup::Group;
 use forks::Forks;
+pub use one_cpu::OneCpu;
 use tree::Tree;
 
 /// The share of one processor that samples may use. With the waking and waiting around them, which are not counted in a

@@ -21,7 +21,8 @@
 //!
 //! The rules, which `docs/design/store-format.md` gives with an example:
 //!
-//! - An entry is written under a temporary name in `tmp/` and renamed. A reader sees all or nothing.
+//! - An entry is written before it has its name: without one, or under a temporary one in `tmp/`. A reader sees all or
+//!   nothing.
 //! - Nothing is fsynced. After a power cut a file may be short or hold other bytes, so **every read is
 //!   checked**: a blob against its name, a sealed file against its checksum. What fails is removed, and
 //!   the caller sees a miss.
@@ -94,6 +95,7 @@ pub struct LocalStore {
     faults: Option<Arc<dyn Faults>>,
     scratch: Mutex<Vec<Scratch>>,
     pub(crate) locks: OnceLock<LockFile>,
+    namings: publish::Namings,
     added_bytes: AtomicU64,
 }
 
@@ -115,6 +117,7 @@ impl LocalStore {
             faults: options.faults,
             scratch: Mutex::new(Vec::new()),
             locks: OnceLock::new(),
+            namings: publish::Namings::default(),
             added_bytes: AtomicU64::new(0),
         };
         match store.read_format()? {

@@ -490,15 +490,20 @@ impl Work<'_> {
             if self.tree.get(path).is_some() {
                 continue;
             }
-            let (above, name) = folder::split(path.as_bytes());
-            let Ok(parent) = folder::open_below(dest, above) else { continue };
-            if check(dest, path.as_bytes(), node, self.options.digests).is_none() {
-                let is_folder = matches!(node, Node::Folder);
-                let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-                if rustix::fs::unlinkat(&parent, name, flags).is_ok() {
-                    removed.push(path.clone());
-                    self.remove_empty_above(dest, path);
+            match check(dest, path.as_bytes(), node, self.options.digests) {
+                None => {
+                    let (above, name) = folder::split(path.as_bytes());
+                    let Ok(parent) = folder::open_below(dest, above) else { continue };
+                    let is_folder = matches!(node, Node::Folder);
+                    let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                    if rustix::fs::unlinkat(&parent, name, flags).is_ok() {
+                        removed.push(path.clone());
+                        self.remove_empty_above(dest, path);
+                    }
                 }
+                // By a build that was killed before it had removed the folders, too.
+                Some(Wrong::Missing) => self.remove_empty_above(dest, path),
+                Some(_) => {}
             }
         }
         removed.reverse();
@@ -509,10 +514,16 @@ impl Work<'_> {
         let mut next = path.parent();
         while let Some(here) = next.filter(|here| !here.is_root()) {
             let (above, name) = folder::split(here.as_bytes());
-            let wanted = self.tree.within(&here).next().is_some();
-            let Ok(parent) = folder::open_below(dest, above) else { return };
-            if wanted || rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
+            if self.tree.within(&here).next().is_some() {
                 return;
+            }
+            match folder::open_below(dest, above) {
+                Ok(parent) => match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(_) => return,
+                },
+                Err((Obstacle::Absent, _)) => {}
+                Err(_) => return,
             }
             next = here.parent();
         }

@@ -154,6 +154,9 @@ pub(crate) struct BisectArgs {
     /// At most so many runs of each commit
     #[arg(short = 'n', long, value_name = "N", default_value_t = 80, value_parser = clap::value_parser!(u32).range(8..=100_000))]
     pub(crate) runs: u32,
+    /// Keep all runs on one processor; `auto`: where the warm-ups were short and used one at a time
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) one_cpu: OneCpuArg,
     /// Show what the commands print
     #[arg(long)]
     pub(crate) show_output: bool,
@@ -162,12 +165,21 @@ pub(crate) struct BisectArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Whether runs are kept on one processor.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OneCpuArg {
+    Auto,
+    Always,
+    Never,
+}
+
 /// Run a build or a command many times, beside another one where it is to be compared
 ///
 /// Runs of the two alternate, in pairs A B or B A as a coin falls, so that a machine that changes changes both.
 /// Steps are built as `spolia build` would, with --cold (the default) every run without the cache, with --warm with
 /// everything in place. Exit code 1 where a run fails: it ends there. Exit code 5 where the command is slower than
-/// that of --vs.
+/// that of --vs. A command that takes less than a second and uses one processor at a time is kept on one, so that it
+/// matters less that one processor is slower than the other at times.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct BenchmarkArgs {
     /// Steps to build, with all they need [default: every step]
@@ -190,6 +202,9 @@ pub(crate) struct BenchmarkArgs {
     /// Run this in a shell before every run; its cost does not count
     #[arg(long, value_name = "CMD")]
     pub(crate) prepare: Option<String>,
+    /// Keep all runs on one processor; `auto`: where the warm-ups were short and used one at a time
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) one_cpu: OneCpuArg,
     #[command(flatten)]
     pub(crate) label: Label,
     /// Show what the commands print
@@ -218,9 +233,9 @@ pub(crate) struct BenchmarkArgs {
 /// or ninja's `.ninja_log`. The critical path needs to know what steps need; ninja's log does not say it.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct AnalyzeArgs {
-    /// The run or file
-    #[arg(value_name = "RUN|FILE", default_value = "latest")]
-    pub(crate) what: String,
+    /// The run or file [default: the newest build with steps]
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: Option<String>,
 }
 
 /// Draw what was measured: one page that needs no network, a picture, or a comment
@@ -240,9 +255,9 @@ pub(crate) struct ReportArgs {
 /// Write the steps of a build as a trace for other programs
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct TraceArgs {
-    /// The run or file
-    #[arg(value_name = "RUN|FILE", default_value = "latest")]
-    pub(crate) what: String,
+    /// The run or file [default: the newest build with steps]
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: Option<String>,
     /// What is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TraceFormat::Chrome)]
     pub(crate) format: TraceFormat,
@@ -267,9 +282,9 @@ pub(crate) struct AcceptArgs {
     /// The step, or the command's name in the history
     #[arg(value_name = "SUBJECT")]
     pub(crate) subject: String,
-    /// The first run that counts
-    #[arg(long, value_name = "RUN", default_value = "latest")]
-    pub(crate) run: String,
+    /// The first run that counts [default: the newest that measured it]
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
     /// Why
     #[arg(long, value_name = "TEXT")]
     pub(crate) because: Option<String>,

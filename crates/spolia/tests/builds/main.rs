@@ -33,6 +33,7 @@ macro_rules! sandboxed {
 }
 
 mod control;
+mod crash;
 mod damage;
 mod fetch;
 mod hits;

@@ -10,6 +10,7 @@ both!(
     no_room_in_the_store,
     no_room_in_the_project,
     a_store_that_cannot_be_written,
+    a_cache_mount_of_a_store_that_cannot_be_written,
     a_project_that_cannot_be_written,
     no_home,
 );
@@ -190,6 +191,39 @@ fn a_store_that_cannot_be_written(env: &mut TestEnv) {
     });
     env.build(&[]);
     env.build(&[]).assert_up_to_date();
+}
+
+/// A cache mount saves time at most: without it a step runs with an empty one.
+fn a_cache_mount_of_a_store_that_cannot_be_written(env: &mut TestEnv) {
+    if !can_close("a_cache_mount_of_a_store_that_cannot_be_written", env) {
+        return;
+    }
+    std::fs::create_dir(env.store()).unwrap();
+    if role().is_some() {
+        mount_small(&env.store(), 8 << 20);
+    }
+    env.manifest(
+        r#"
+        [steps.a]
+        platforms = "any"
+        run = "cat in.txt >> ${cache}/m/n; test $(wc -l < ${cache}/m/n) = 2; cp ${cache}/m/n ${out}/a"
+        retries = 1
+        inputs = ["in.txt"]
+        outputs = ["a"]
+        mounts = [{ id = "m", path = "/cache/m", sharing = "locked" }]
+        "#,
+    );
+    env.write("in.txt", "1\n");
+    env.build(&[]).assert_ran(&["a"]);
+    env.write("in.txt", "2\n");
+    closed(env, &env.store(), || {
+        // The second try finds what the first has left.
+        let built = env.build(&[]);
+        built.assert_ran(&["a"]);
+        assert_eq!(env.read_text(".spolia/out/a/any/a"), "2\n2\n");
+        assert!(built.warnings().contains("the cache mount `m` is empty and not kept"), "{built}");
+    });
+    assert_eq!(env.left_overs(), Vec::<std::path::PathBuf>::new());
 }
 
 fn a_project_that_cannot_be_written(env: &mut TestEnv) {

@@ -51,6 +51,37 @@ fn a_command_is_measured_and_recorded() {
 }
 
 #[test]
+fn runs_are_kept_on_one_processor_and_it_is_said() {
+    let env = env();
+    let seen = |when: &str, prepare: &str| {
+        let count = format!("{}; nproc >> seen", count_to(20_000));
+        let mut words = vec!["--json", "benchmark", "-n", "2", "--one-cpu", when];
+        words.extend(["--prepare", prepare, "--", "sh", "-c", &count]);
+        let said = perf(&env, &words).ends(0).json();
+        let samples = said["records"][0]["samples"].as_array().unwrap().clone();
+        let seen = env.read_text("seen");
+        std::fs::remove_file(env.path("seen")).unwrap();
+        let cpus: Vec<u32> = seen.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!((samples.len(), cpus.len()), (2, 3), "two runs and a warm-up");
+        let kept: Vec<Option<u64>> = samples.iter().map(|sample| sample["kept_on_cpu"].as_u64()).collect();
+        (cpus, kept)
+    };
+    let all = std::thread::available_parallelism().unwrap().get() as u32;
+    assert_eq!(seen("never", "true"), (vec![all; 3], vec![None; 2]));
+    // What prepares a run has all of them.
+    let (cpus, kept) = seen("always", "nproc >> prepared");
+    assert_eq!((cpus, kept[0].is_some(), kept[0] == kept[1]), (vec![1; 3], true, true));
+    assert_eq!(env.read_text("prepared"), format!("{all}\n").repeat(3));
+    // Both runs that count are where the warm-up says; on a busy machine it says nothing.
+    let (cpus, kept) = seen("auto", "true");
+    let told = if kept[0].is_some() { 1 } else { all };
+    assert_eq!((cpus, kept[0]), (vec![all, told, told], kept[1]));
+    // What uses no processor is not kept on one.
+    let said = perf(&env, &["--json", "benchmark", "-n", "1", "--", "sleep", "0.05"]).ends(0).json();
+    assert!(said["records"][0]["samples"][0]["kept_on_cpu"].is_null());
+}
+
+#[test]
 fn a_failed_command_is_recorded_and_never_compared_with() {
     let env = env();
     perf(&env, &["monitor", "--name", "x", "--", "sh", "-c", "exit 7"]).ends(1);
@@ -223,7 +254,13 @@ fn a_build_is_analysed_drawn_traced_and_accepted() {
         outputs = ["b"]
         "#,
     );
+    perf(&env, &["trace"]).ends(2);
+    perf(&env, &["analyze"]).ends(2);
     perf(&env, &["-q", "monitor", "--engine", "host"]).ends(0);
+    // A command measured since has no steps: the build is what is looked into.
+    perf(&env, &["-q", "monitor", "--", "true"]).ends(0);
+    perf(&env, &["trace", "latest"]).ends(2);
+    assert!(perf(&env, &["analyze", "latest"]).ends(0).out.contains("the run has no steps"));
     let found = perf(&env, &["--json", "analyze"]).ends(0).json();
     let analysis = &found["analyses"][0];
     let names = |list: &Value| -> Vec<String> {
@@ -247,7 +284,7 @@ fn a_build_is_analysed_drawn_traced_and_accepted() {
     assert!(env.read_text("t.json").contains("resourceSpans"));
     perf(&env, &["accept", "build", "--because", "it does more"]).ends(0);
     let said = perf(&env, &["accept", "nothing"]).ends(2);
-    assert!(said.err.contains("it has `build`"), "{}", said.err);
+    assert!(said.err.contains("it has `true`"), "{}", said.err);
     // ninja's log says nothing of needs: no path is made up.
     env.write(".ninja_log", "# ninja log v5\n0\t100\t1\ta\t1\n100\t300\t1\tb\t2\n");
     let ninja = perf(&env, &["--json", "analyze", "./.ninja_log"]).ends(0).json();

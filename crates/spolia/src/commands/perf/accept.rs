@@ -3,7 +3,7 @@
 use spolia_core::event::EventKind;
 use spolia_perf::PerfError;
 use spolia_perf::accept::Baseline;
-use spolia_perf::history::find_run;
+use spolia_perf::history::{RowFilter, find_run};
 use spolia_store::RunId;
 
 use super::monitor::{Journal, value};
@@ -16,8 +16,12 @@ use crate::shell::Tone;
 /// Runs it.
 pub(crate) fn run(args: &AcceptArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
     let root = perf.root_text();
-    let found = find_run(&perf.store, &args.run, Some(&root)).map_err(|error| failure(&error))?;
-    let past = found.ok_or_else(|| failure(&PerfError::NoSuchRun { name: args.run.clone() }))?;
+    let name = match &args.run {
+        Some(name) => name.clone(),
+        None => newest(&args.subject, &root, perf)?.unwrap_or_else(|| "latest".to_owned()),
+    };
+    let found = find_run(&perf.store, &name, Some(&root)).map_err(|error| failure(&error))?;
+    let past = found.ok_or_else(|| failure(&PerfError::NoSuchRun { name }))?;
     let of = |record: &&spolia_perf::record::Record| record.facts.subject == args.subject;
     let Some(record) = past.records.iter().find(of) else {
         let names: Vec<&str> = past.records.iter().map(|record| record.facts.subject.as_str()).collect();
@@ -47,4 +51,12 @@ pub(crate) fn run(args: &AcceptArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
         perf.shell.status(Tone::Good, "accepted", &what);
     }
     Ok(Exit::Success)
+}
+
+/// The newest run in which it succeeded.
+fn newest(subject: &str, root: &str, perf: &Perf<'_>) -> Result<Option<String>, Failure> {
+    let filter =
+        RowFilter { root: Some(root.to_owned()), subject: Some(subject.to_owned()), ..RowFilter::default() };
+    let rows = perf.index()?.rows(&filter).map_err(|error| failure(&error))?;
+    Ok(rows.into_iter().rev().find(|row| row.good > 0).map(|row| row.run))
 }

@@ -10,7 +10,7 @@ use crate::shell::Shell;
 
 /// Runs it.
 pub(crate) fn run(args: &AnalyzeArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
-    let records = operand::records(&args.what, perf)?;
+    let records = operand::records_or_newest_build(args.what.as_deref(), perf)?;
     let found: Vec<Analysis> = records.iter().map(analyze).collect();
     let thresholds = limits_of_measured(&records, &conf::thresholds_or_warn(perf));
     if perf.settings.json {

@@ -15,9 +15,10 @@ use spolia_store::RunId;
 
 use super::compare::{markdown, show_verdicts};
 use super::monitor::{Journal, LiveLine, value, write, write_text};
+use super::one_cpu::Place;
 use super::{Perf, failure, line, words};
 use crate::cli::EngineArg;
-use crate::cli::perf::BenchmarkArgs;
+use crate::cli::perf::{BenchmarkArgs, OneCpuArg};
 use crate::commands::build::cancel_on_signals;
 use crate::exit::{Exit, Failure};
 use crate::project::Project;
@@ -60,12 +61,15 @@ pub(crate) fn run(args: &BenchmarkArgs, perf: &Perf<'_>) -> Result<Exit, Failure
     let rule = Rule::default();
     let mut live = LiveLine::new(perf);
     let mut done = 0;
+    // A build asks how many processors there are.
+    let asked = if is_build && args.one_cpu == OneCpuArg::Auto { OneCpuArg::Never } else { args.one_cpu };
+    let mut place = Place::new(asked);
     let ran = run_all(sides.len(), warm_ups, until, &rule, seed_of(run.as_str()), &mut |side, turn| {
         let counts = turn.is_some();
         let what = if counts { "run" } else { "warm-up" };
         live.text("measuring", &format!("{what} {} of `{}`", done / sides.len() + 1, sides[side].name));
         let turn = turn.filter(|_| sides.len() > 1);
-        let sample = Sample { turn, ..one(&sides[side], args, perf, &cancel)? };
+        let sample = Sample { turn, ..one(&sides[side], args, perf, &cancel, (&mut place, counts))? };
         done += usize::from(counts);
         if counts || !sample.is_ok() {
             journal.take(EventKind::Measured { series: side as u32, sample: value(&sample) });
@@ -190,7 +194,13 @@ fn split(text: &str) -> Result<Vec<OsString>, &'static str> {
 }
 
 /// One run of one side, after what prepares it.
-fn one(side: &Side, args: &BenchmarkArgs, perf: &Perf<'_>, cancel: &Cancel) -> Result<Sample, Failure> {
+fn one(
+    side: &Side,
+    args: &BenchmarkArgs,
+    perf: &Perf<'_>,
+    cancel: &Cancel,
+    (place, counts): (&mut Place, bool),
+) -> Result<Sample, Failure> {
     let output = match (args.show_output, perf.settings.json) {
         (true, true) => Output::Stderr,
         (true, false) => Output::Inherit,
@@ -225,11 +235,13 @@ fn one(side: &Side, args: &BenchmarkArgs, perf: &Perf<'_>, cancel: &Cancel) -> R
         env: Vec::new(),
         output,
     };
-    let started = now_us();
-    let taken = measure::run(&subject, &mut watch).map_err(|source| {
-        failure(&PerfError::Start { program: side.words[0].to_string_lossy().into_owned(), source })
-    })?;
-    Ok(Sample::of(&taken, started))
+    place.run(counts, || {
+        let started = now_us();
+        let taken = measure::run(&subject, &mut watch).map_err(|source| {
+            failure(&PerfError::Start { program: side.words[0].to_string_lossy().into_owned(), source })
+        })?;
+        Ok(Sample::of(&taken, started))
+    })
 }
 
 fn judged(records: &[Record], runs: &Runs, rule: &Rule, two: bool) -> Option<Comparison> {
@@ -368,7 +380,9 @@ fn tell(
         }));
     } else {
         for record in records {
-            shell.out(&format!("{}\n", record.facts.subject));
+            let kept = record.samples.iter().find_map(|sample| sample.kept_on_cpu);
+            let kept = kept.map_or_else(String::new, |cpu| format!("  (kept on CPU {cpu})"));
+            shell.out(&format!("{}{kept}\n", record.facts.subject));
             for (name, values) in figures(record) {
                 let (median, interval, spread) = description(&values);
                 shell.out(&format!(

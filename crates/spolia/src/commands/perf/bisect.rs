@@ -24,6 +24,7 @@ use spolia_store::RunId;
 
 use super::compare::verdict as show_verdict;
 use super::monitor::{Journal, LiveLine, value};
+use super::one_cpu::Place;
 use super::{Perf, failure, line, words};
 use crate::cli::perf::BisectArgs;
 use crate::commands::build::cancel_on_signals;
@@ -372,11 +373,13 @@ impl Hunt<'_> {
         }
         let mut count = 0;
         let seed = self.seed ^ (u64::from(series) << 32);
+        let mut place = Place::new(self.args.one_cpu);
         let mut run = |side: usize, turn: Option<u32>| {
             count += 1;
             self.live.text("measuring", &format!("{} {title}, run {count}", short(commit)));
             let folder = self.clones.tree(side).join(&self.ends.below);
-            let sample = Sample { turn, ..self.once(&self.args.command, &folder)? };
+            let sample = place.run(turn.is_some(), || self.once(&self.args.command, &folder))?;
+            let sample = Sample { turn, ..sample };
             if sample.ending == Ending::Cancelled {
                 return Err(Failure::new(Exit::Interrupted, "stopped"));
             }

@@ -9,6 +9,7 @@ mod compare;
 mod conf;
 mod history;
 mod monitor;
+mod one_cpu;
 mod operand;
 mod report;
 mod words;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use spolia_engine::Cancel;
-use spolia_perf::history::find_run;
+use spolia_perf::history::{Row, RowFilter, find_run};
 use spolia_perf::record::Record;
 use spolia_perf::{PerfError, foreign};
 
@@ -13,6 +13,38 @@ use crate::exit::Failure;
 /// The measurements that `name` means. Never none.
 pub(super) fn records(name: &str, perf: &Perf<'_>) -> Result<Vec<Record>, Failure> {
     find(name, perf).map_err(|error| failure(&error))
+}
+
+/// How many builds are looked at for steps.
+const LOOKED_AT_MAX: usize = 50;
+
+/// The same, and where nothing is named the newest build with steps, or else the newest measurement.
+pub(super) fn records_or_newest_build(name: Option<&str>, perf: &Perf<'_>) -> Result<Vec<Record>, Failure> {
+    if let Some(name) = name {
+        return records(name, perf);
+    }
+    let filter = RowFilter { root: Some(perf.root_text()), ..RowFilter::default() };
+    let rows = perf.index()?.rows(&filter).map_err(|error| failure(&error))?;
+    let builds = rows.iter().rev().filter(|row| row.hits.or(row.misses).is_some());
+    match newest(perf, builds, |record| !record.steps.is_empty())? {
+        Some(record) => Ok(vec![record]),
+        None => records("latest", perf),
+    }
+}
+
+/// The first record that is as asked, among the first so many rows.
+pub(super) fn newest<'r>(
+    perf: &Perf<'_>,
+    rows: impl Iterator<Item = &'r Row>,
+    is_wanted: impl Fn(&Record) -> bool,
+) -> Result<Option<Record>, Failure> {
+    for row in rows.take(LOOKED_AT_MAX) {
+        let past = find_run(&perf.store, &row.run, None).map_err(|error| failure(&error))?;
+        if let Some(record) = past.and_then(|past| past.records.into_iter().find(&is_wanted)) {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 fn find(name: &str, perf: &Perf<'_>) -> Result<Vec<Record>, PerfError> {

@@ -1,6 +1,6 @@
 //! `spolia perf report` and `perf trace`: what was measured, drawn and for other programs.
 
-use spolia_perf::history::{Row, RowFilter, find_run};
+use spolia_perf::history::{Row, RowFilter};
 use spolia_perf::record::Record;
 use spolia_perf::report::{self, Report};
 use spolia_perf::trace::{chrome, otlp};
@@ -16,8 +16,6 @@ use crate::shell::Tone;
 const BUILDS_MAX: usize = 200;
 /// Steps in that table.
 const STEPS_MAX: usize = 15;
-/// Runs that are looked at for one that ran a step.
-const LOOKED_AT_MAX: usize = 50;
 
 /// Runs `perf report`.
 pub(crate) fn run(args: &ReportArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
@@ -63,21 +61,19 @@ pub(crate) fn run(args: &ReportArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
 /// The newest build in which a step ran.
 fn newest_build(perf: &Perf<'_>, rows: &[Row]) -> Result<Option<Record>, Failure> {
     let built = rows.iter().rev().filter(|row| row.misses.is_some_and(|misses| misses > 0));
-    for row in built.take(LOOKED_AT_MAX) {
-        let past = find_run(&perf.store, &row.run, None).map_err(|error| failure(&error))?;
-        let ran = |record: &Record| record.steps.iter().any(|step| step.outcome == "ran");
-        if let Some(record) = past.and_then(|past| past.records.into_iter().find(ran)) {
-            return Ok(Some(record));
-        }
-    }
-    Ok(None)
+    operand::newest(perf, built, |record| record.steps.iter().any(|step| step.outcome == "ran"))
 }
 
 /// Runs `perf trace`.
 pub(crate) fn trace(args: &TraceArgs, perf: &Perf<'_>) -> Result<Exit, Failure> {
-    let records = operand::records(&args.what, perf)?;
+    let records = operand::records_or_newest_build(args.what.as_deref(), perf)?;
     let Some(record) = records.iter().find(|record| !record.steps.is_empty()) else {
-        return Err(Failure::usage(format!("`{}` has no steps: there is nothing to trace", args.what)));
+        let what = args
+            .what
+            .as_ref()
+            .map_or_else(|| "no measurement has steps".to_owned(), |what| format!("`{what}` has no steps"));
+        return Err(Failure::usage(format!("{what}: there is nothing to trace"))
+            .hint("`spolia perf monitor` measures a build"));
     };
     let value = match args.format {
         TraceFormat::Chrome => chrome(record),

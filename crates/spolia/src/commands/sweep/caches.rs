@@ -30,15 +30,15 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
     found.sort_by_key(|cache| (std::cmp::Reverse(cache.bytes), cache.owner));
     let steps = caches::plan(&found, budget, args.older_than);
     show(&found, budget, &steps, shell);
-    if args.dry_run || steps.is_empty() {
-        if args.dry_run && !shell.is_json() {
+    if args.dry_run {
+        if !shell.is_json() {
             shell.status(Tone::Dim, "dry run", "nothing was removed");
         }
         return Ok(Exit::Success);
     }
     let mut exit = Exit::Success;
-    let mut total: u64 = found.iter().filter_map(|cache| cache.bytes).sum();
-    for step in &steps {
+    // Planned anew after each step: what one owner could not free is another's to free.
+    while let Some(step) = caches::plan(&found, budget, args.older_than).first() {
         let before = found.iter().find(|cache| cache.owner == step.owner);
         let done = match step.owner {
             Owner::Spolia => collect_own(step, before, &conf, args, settings),
@@ -57,24 +57,49 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
                 now.iter().find(|cache| cache.owner == owner).map_or(Some(0), |cache| cache.bytes)
             }
         };
-        let done = Done {
-            owner: step.owner,
-            before_bytes: before.and_then(|cache| cache.bytes),
-            after_bytes: after,
-            error,
-        };
+        let done = Done::new(step, before.and_then(|cache| cache.bytes), after, error);
         if done.error.is_some() {
             exit = Exit::Problems;
         }
-        total = total.saturating_sub(done.before_bytes.unwrap_or(0)) + done.after_bytes.unwrap_or(0);
         said(&done, shell);
+        let cache = found.iter_mut().find(|cache| cache.owner == done.owner);
+        // Each owner once: it has done what it could.
+        if let Some(cache) = cache {
+            (cache.bytes, cache.shrinks) = (done.after_bytes, false);
+            cache.why = done.why.or(cache.why.take());
+        }
     }
-    if let Some(budget) = budget.filter(|budget| total > *budget) {
+    if let Some(budget) = budget
+        && kept(&found, budget, shell)
+    {
+        return Ok(exit);
+    }
+    Ok(if budget.is_some() { Exit::Problems } else { exit })
+}
+
+/// Whether all that is left is within the budget; says who holds what, and why no less, where it is not.
+fn kept(found: &[Cache], budget: u64, shell: &Shell) -> bool {
+    let total: u64 = found.iter().filter_map(|cache| cache.bytes).sum();
+    let kept = total <= budget;
+    if shell.is_json() {
+        // Of a cache whose size is not known nobody can say that it is within a budget.
+        let known = !kept || found.iter().all(|cache| cache.bytes.is_some());
+        let kept_or_unknown = known.then_some(kept);
+        shell.json_line(&json!({
+            "kind": "sweep-caches-left", "caches": found, "bytes": total, "budget_bytes": budget,
+            "kept": kept_or_unknown,
+        }));
+        return kept;
+    }
+    if !kept {
         let left = format!("{} are left of a budget of {}", words::size(total), words::size(budget));
-        shell.warning(&left, &["the table says what cannot be made smaller from here, and why".to_owned()]);
-        exit = Exit::Problems;
+        let holds = found.iter().filter(|cache| cache.bytes != Some(0)).filter_map(|cache| {
+            let bytes = cache.bytes.map_or_else(|| "an unknown number of bytes".to_owned(), words::size);
+            Some(format!("`{}` holds {bytes}: {}", cache.owner.name(), cache.why.as_ref()?))
+        });
+        shell.warning(&left, &holds.collect::<Vec<_>>());
     }
-    Ok(exit)
+    kept
 }
 
 /// Spolia's own store.
