@@ -6,7 +6,8 @@ fn main() {
     let mut words = std::env::args_os().skip(1);
     let mut command = std::process::Command::new(words.next().expect("a command"));
     command.args(words);
-    let library = spolia_engine::observe::install(&std::env::temp_dir()).expect("the library is written");
+    let library =
+        spolia_engine::observe::install(&std::env::temp_dir(), None).expect("the library is written");
     let began = std::time::Instant::now();
     let observed = spolia_engine::observe::run(command, Some(&library), None, &mut |_, bytes| {
         eprint!("{}", String::from_utf8_lossy(bytes));

@@ -12,28 +12,51 @@ pub(crate) struct Stopped {
 }
 
 /// The filter that stops the calls of each architecture and lets all others by. It decides by architecture, number
-/// and flags alone; a path is beyond its reach.
-pub(crate) fn program(abis: impl Iterator<Item = (u32, Vec<Stopped>)>) -> Vec<BpfInstruction> {
+/// and flags alone, and lets by whoever has `pass` as the sixth argument, which none of the calls has; a path is beyond its reach.
+pub(crate) fn program(
+    abis: impl Iterator<Item = (u32, Vec<Stopped>)>,
+    pass: Option<u64>,
+) -> Vec<BpfInstruction> {
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
+    const SIXTH: u32 = 16 + 8 * 5;
     let argument = |index: u8| 16 + 8 * u32::from(index) + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let halves = |pass: u64| {
+        pass.to_ne_bytes().as_chunks::<4>().0.iter().map(|half| u32::from_ne_bytes(*half)).collect::<Vec<_>>()
+    };
+    // What every stopped call comes to.
+    let stop = match pass.map(halves) {
+        Some(halves) => vec![
+            load(SIXTH),
+            jump(libc::BPF_JEQ, halves[0], 0, 3),
+            load(SIXTH + 4),
+            jump(libc::BPF_JEQ, halves[1], 0, 1),
+            answer(libc::SECCOMP_RET_ALLOW),
+            answer(libc::SECCOMP_RET_USER_NOTIF),
+        ],
+        None => vec![answer(libc::SECCOMP_RET_USER_NOTIF)],
+    };
     let mut program = vec![load(ARCH)];
     for (arch, calls) in abis {
         let mut block = vec![load(NUMBER)];
+        let length = |call: &Stopped| if call.pass.is_some() { 4 } else { 1 };
+        // Instructions from the next call's first to `stop`, one more than are left of calls: what comes between lets by.
+        let mut left: usize = calls.iter().map(length).sum::<usize>() + 1;
         for call in calls {
+            left -= length(&call);
+            let to_stop = u8::try_from(left).unwrap_or(u8::MAX);
             match call.pass {
                 Some((flags, pass)) => block.extend([
-                    jump(libc::BPF_JEQ, call.number, 0, 4),
+                    jump(libc::BPF_JEQ, call.number, 0, 3),
                     load(argument(flags)),
-                    jump(libc::BPF_JSET, pass, 0, 1),
+                    jump(libc::BPF_JSET, pass, 0, to_stop + 1),
                     answer(libc::SECCOMP_RET_ALLOW),
-                    answer(libc::SECCOMP_RET_USER_NOTIF),
                 ]),
-                None => block
-                    .extend([jump(libc::BPF_JEQ, call.number, 0, 1), answer(libc::SECCOMP_RET_USER_NOTIF)]),
+                None => block.push(jump(libc::BPF_JEQ, call.number, to_stop, 0)),
             }
         }
         block.push(answer(libc::SECCOMP_RET_ALLOW));
+        block.extend(&stop);
         // The offset is one byte; the tables are far from it, and their tests run the program.
         program.push(jump(libc::BPF_JEQ, arch, 0, u8::try_from(block.len()).unwrap_or(u8::MAX)));
         program.extend(block);

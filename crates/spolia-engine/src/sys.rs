@@ -456,6 +456,23 @@ pub(crate) fn notification_is_valid(listener: &OwnedFd, id: u64) -> bool {
     result == 0
 }
 
+/// Answers the call with this id by a copy of `file`, which closes by itself when its process becomes another program. Kernels
+/// before 5.14 refuse; the call still waits then.
+pub(crate) fn notification_give(listener: &OwnedFd, id: u64, file: impl AsFd) -> io::Result<()> {
+    const ANSWER_WITH_IT: u32 = 2;
+    let given = libc::seccomp_notif_addfd {
+        id,
+        flags: ANSWER_WITH_IT,
+        srcfd: file.as_fd().as_raw_fd().unsigned_abs(),
+        newfd: 0,
+        newfd_flags: libc::O_CLOEXEC.unsigned_abs(),
+    };
+    // SAFETY: the kernel reads one `seccomp_notif_addfd`.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const given) };
+    check(result).map(drop)
+}
+
 /// Asks the kernel to switch straight between caller and listener. Kernels before 6.6 refuse; that costs time only.
 pub(crate) fn notification_sync_wake_up(listener: &OwnedFd) {
     const SYNC_WAKE_UP: c_ulong = 1;

@@ -16,7 +16,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let library = observe::install(&folder.path().join("lib")).unwrap();
+        let library = observe::install(&folder.path().join("lib"), None).unwrap();
         Self { folder, library }
     }
 
@@ -150,4 +150,168 @@ fn a_connection_is_noted() {
 fn a_program_tells_whether_it_may_walk_over_all_variables() {
     assert!(observe::may_read_all_variables(Path::new("/usr/bin/env")));
     assert!(observe::may_read_all_variables(Path::new("/no/such/file")));
+}
+
+/// Opens, looks, and does both again by ways that the library does not know.
+const BOTH_WAYS: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define CHECK(what) do { if (!(what)) { printf("line %d: %s\n", __LINE__, #what); exit(1); } } while (0)
+static long bare(const char *path)
+{
+#if defined(__x86_64__)
+    long result, flags = O_RDONLY;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_open), "D"(path), "S"(flags) : "rcx", "r11", "memory");
+    return result;
+#else
+    return syscall(SYS_openat, AT_FDCWD, path, O_RDONLY);
+#endif
+}
+int main(void)
+{
+    struct stat found;
+    int folder = open("a", O_RDONLY | O_DIRECTORY);
+    CHECK(folder >= 0);
+    CHECK(open("a/in", O_RDONLY) >= 0);
+    CHECK(bare("a/bare") >= 0);
+    errno = 0;
+    CHECK(open("a/none", O_RDONLY) == -1 && errno == ENOENT);
+    CHECK(bare("a/bare-none") < 0);
+    CHECK(open("a/in/none", O_RDONLY) == -1 && errno == ENOTDIR);
+    CHECK(openat(folder, "at", O_RDONLY) >= 0);
+    CHECK(fopen("a/stream", "r") != NULL);
+    CHECK(open("made", O_RDWR | O_CREAT, 0640) >= 0);
+    CHECK(stat("made", &found) == 0 && (found.st_mode & 07777) == 0640);
+    CHECK(stat("a/looked", &found) == 0 && found.st_size == 3);
+    CHECK(lstat("a/link", &found) == 0 && S_ISLNK(found.st_mode));
+    CHECK(lstat("a/nowhere", &found) == 0 && S_ISLNK(found.st_mode));
+    CHECK(access("a/asked", R_OK) == 0);
+    CHECK(access("a/not", F_OK) == -1 && errno == ENOENT);
+    CHECK(stat("a", &found) == 0 && S_ISDIR(found.st_mode));
+    const char *volatile nothing = NULL;
+    CHECK(open(nothing, O_RDONLY) == -1 && errno == EFAULT);
+    CHECK(stat(nothing, &found) == -1 && errno == EFAULT);
+    CHECK(open("", O_RDONLY) == -1 && errno == ENOENT);
+    CHECK(chdir("a") == 0 && open("moved", O_RDONLY) >= 0);
+    CHECK(getenv("COLOUR") && !strcmp(getenv("COLOUR"), "red"));
+    if (fork() == 0)
+        _exit(open("child", O_RDONLY) < 0);
+    puts("ok");
+    return 0;
+}
+"#;
+
+fn compile(place: &Place, name: &str, source: &str) {
+    place.write(&format!("{name}.c"), source);
+    let status = Command::new("cc")
+        .args(["-O1", "-pthread", "-o", name, &format!("{name}.c")])
+        .current_dir(place.path(""))
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn what_the_library_notes_and_what_goes_past_it_are_both_seen() {
+    let place = Place::new();
+    compile(&place, "both", BOTH_WAYS);
+    for name in ["in", "bare", "at", "stream", "looked", "asked", "moved", "child", "target"] {
+        place.write(&format!("a/{name}"), "x\ny");
+    }
+    std::os::unix::fs::symlink("target", place.path("a/link")).unwrap();
+    std::os::unix::fs::symlink("to-nothing", place.path("a/nowhere")).unwrap();
+    let (observed, output) = place.run("exec ./both");
+    assert_eq!(output, "ok\n");
+    let seen = observed.seen.unwrap();
+    assert!(seen.is_whole(), "{seen:?}");
+    for name in ["in", "bare", "at", "stream", "moved", "child"] {
+        let path = place.path("a").join(name);
+        let found = seen.read.iter().find(|found| found.path == path);
+        let found = found.unwrap_or_else(|| panic!("{name} was not seen: {seen:?}"));
+        assert_eq!(found.key, Some(spolia_store::StatKey::of_metadata(&path.metadata().unwrap())), "{name}");
+    }
+    for name in ["a/none", "a/bare-none", "a/in/none", "a/not", "a/nowhere"] {
+        assert!(seen.missing.contains(&place.path(name)), "{name}: {:?}", seen.missing);
+    }
+    for name in ["a/looked", "a/link", "a/asked"] {
+        assert!(seen.looked.contains(&(place.path(name), false)), "{name}: {:?}", seen.looked);
+    }
+    assert!(seen.looked.contains(&(place.path("a"), true)));
+    assert!(seen.written.contains(&place.path("made")));
+    assert!(seen.variables.iter().any(|name| name == "COLOUR"));
+}
+
+#[test]
+fn a_compile_is_seen_alike_with_the_library_and_without() {
+    let place = Place::new();
+    place.write("one/a.h", "#include <stdio.h>\n#include \"b.h\"\n");
+    place.write("two/b.h", "#if __has_include(\"c.h\")\n#endif\n");
+    place.write("a.c", "#include \"a.h\"\nint main(void) { return 0; }\n");
+    let see = |library: Option<&Path>| {
+        let mut command = Command::new("cc");
+        command.args(["-I.", "-Ione", "-Itwo", "-c", "a.c", "-o", "a.o"]).current_dir(place.path(""));
+        let _not_there = std::fs::remove_file(place.path("a.o"));
+        // Where the tests look for libraries, the loader would.
+        command.env_remove("LD_LIBRARY_PATH");
+        let observed = observe::run(command, library, None, &mut |_, _| {}).unwrap();
+        let seen = observed.seen.unwrap();
+        assert!(seen.is_whole());
+        seen
+    };
+    let aside = |path: &Path| {
+        path.starts_with(place.path("lib"))
+            || path.starts_with(std::env::temp_dir()) && !path.starts_with(place.path(""))
+    };
+    let strip = |mut seen: Seen| {
+        seen.read.retain(|found| !aside(&found.path));
+        seen.looked.retain(|(path, _)| !aside(path));
+        seen.missing.retain(|path| !aside(path));
+        seen.written.retain(|path| !aside(path));
+        seen
+    };
+    let with = see(Some(&place.library));
+    let without = see(None);
+    assert!(with.stopped * 2 < without.stopped, "{} of {}", with.stopped, without.stopped);
+    let (with, without) = (strip(with), strip(without));
+    assert_eq!(with.read, without.read);
+    assert_eq!(with.looked, without.looked);
+    assert_eq!(with.missing, without.missing);
+    assert_eq!(with.written, without.written);
+    assert_eq!(with.executed.keys().collect::<Vec<_>>(), without.executed.keys().collect::<Vec<_>>());
+    assert!(with.missing.contains(&place.path("c.h")) && with.missing.contains(&place.path("one/b.h")));
+}
+
+#[test]
+fn a_program_that_is_killed_in_the_middle_hides_nothing() {
+    let place = Place::new();
+    let script = "(for n in 1 2 3 4 5 6 7 8; do cat a/none-$n; done) 2> /dev/null & sleep 0.01; kill -9 $!; wait; cat a/last 2> /dev/null; :";
+    for _ in 0..5 {
+        let (observed, _) = place.run(script);
+        assert!(observed.seen.unwrap().missing.contains(&place.path("a/last")));
+    }
+}
+
+#[test]
+fn the_clock_is_asked_for_by_a_thread_and_by_a_copy_of_a_process() {
+    const CLOCK: &str = "#include <pthread.h>\n#include <sys/wait.h>\n#include <time.h>\n#include <unistd.h>\n\
+        static void *ask(void *to) { *(time_t *)to = time(0); return 0; }\n\
+        int main(int count, char **words) { pthread_t thread; time_t now; (void)words;\n\
+        if (count > 1) { if (fork() == 0) _exit(time(0) == 0); wait(0); return 0; }\n\
+        return pthread_create(&thread, 0, ask, &now) || pthread_join(thread, 0); }\n";
+    let place = Place::new();
+    compile(&place, "clock", CLOCK);
+    for script in ["./clock; :", "./clock copy; :"] {
+        let seen = place.see(script);
+        let asked =
+            |name: &str| seen.executed.iter().any(|(path, ran)| path.ends_with(name) && ran.asks_time);
+        assert!(asked("clock"), "{script}: {:?}", seen.executed);
+        assert!(!asked("sh"), "{script}: {:?}", seen.executed);
+    }
 }

@@ -13,7 +13,7 @@ use spolia_core::Digest;
 use spolia_core::conf::{self, Problems, Value};
 
 /// Changes with what is digested.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Files and folders that tell Cargo or rustup what to do, in a folder and in those above it.
 const ABOVE: &[&str] = &[".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"];
 /// How many folders a pattern of members may lead to.

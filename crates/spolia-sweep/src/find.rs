@@ -98,8 +98,14 @@ fn children(folder: &Path, found: &mut Found, visit: &mut dyn FnMut(&Path, &mut 
 pub fn is_target(folder: &Path) -> bool {
     let is_folder = std::fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir());
     is_folder
-        && (has_tag(folder) || has_rustc_info(folder))
+        && (has_rustc_info(folder) || (has_tag(folder) && !is_of_a_triple(folder)))
         && profiles(folder).is_ok_and(|profiles| !profiles.is_empty())
+}
+
+/// Whether a folder with a tag is that of a triple, `target/wasm32-unknown-unknown`. Cargo tags each folder that it makes
+/// in the place of a target directory, so the tag does not tell; its memo of the compiler is only beside the outermost.
+fn is_of_a_triple(folder: &Path) -> bool {
+    folder.parent().is_some_and(|above| has_tag(above) || has_rustc_info(above))
 }
 
 fn head(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
@@ -138,8 +144,8 @@ pub fn profiles(target: &Path) -> std::io::Result<Vec<String>> {
             profiles.push(name);
             continue;
         }
-        // A target triple, unless it is another tool's target directory.
-        if entry.path().join(TAG).exists() || entry.path().join(RUSTC_INFO).exists() {
+        // A target triple, which Cargo tags as well, unless it is another tool's target directory.
+        if entry.path().join(RUSTC_INFO).exists() {
             continue;
         }
         for inner in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
@@ -207,6 +213,34 @@ mod tests {
         assert!(!is_target(&root.join("link")));
         let all = find(std::slice::from_ref(&root), FindOptions { recursive: true, hidden: false });
         assert_eq!(all.targets.len(), 4);
+    }
+
+    #[test]
+    fn the_folder_of_a_triple_is_no_target_directory_though_it_is_tagged() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let tag = "Signature: 8a477f597d28d172789f06886806bc55\n# created by cargo.\n";
+        // As Cargo 1.95 leaves them: the memo of the compiler is with the build directory, where that is elsewhere.
+        for (target, memo) in [("target", true), ("finals", false)] {
+            let target = root.join(target);
+            let tool = target.join("llvm-cov-target");
+            make(
+                &target,
+                &["debug/.fingerprint/", "debug/deps/", "t-u-v/debug/.fingerprint/", "t-u-v/debug/deps/"],
+            );
+            make(&tool, &["debug/.fingerprint/", "debug/deps/"]);
+            for folder in [&target, &target.join("t-u-v"), &tool] {
+                std::fs::write(folder.join(TAG), tag).unwrap();
+            }
+            let memos = [Some(&tool), memo.then_some(&target)];
+            for folder in memos.into_iter().flatten() {
+                std::fs::write(folder.join(RUSTC_INFO), "{\"rustc_fingerprint\":1}").unwrap();
+            }
+            assert_eq!(profiles(&target).unwrap(), ["debug", "t-u-v/debug"]);
+            assert!(is_target(&target) && is_target(&tool) && !is_target(&target.join("t-u-v")));
+            let found = find(std::slice::from_ref(&target), FindOptions::default());
+            assert_eq!(found.targets, [target, tool]);
+        }
     }
 
     #[test]

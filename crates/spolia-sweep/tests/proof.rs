@@ -28,6 +28,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_dependency_outside", a_dependency_outside),
     ("a_dependency_that_its_workspace_does_not_list", a_dependency_that_its_workspace_does_not_list),
     ("the_new_layout", the_new_layout),
+    ("a_build_for_a_triple", a_build_for_a_triple),
     ("a_lock_file_that_must_change_stops_it", a_lock_file_that_must_change_stops_it),
     ("a_running_build_is_left_alone", a_running_build_is_left_alone),
     ("a_second_sweep_starts_no_process", a_second_sweep_starts_no_process),
@@ -215,8 +216,8 @@ fn files(target: &Path) -> BTreeSet<PathBuf> {
             let path = entry.unwrap().path();
             let below = path.strip_prefix(target).unwrap().to_owned();
             // Sessions in an incremental folder have names of their own each time.
-            let session = below.components().nth(1).is_some_and(|part| part.as_os_str() == "incremental")
-                && below.components().count() == 3;
+            let session =
+                below.parent().is_some_and(|folder| folder.file_name().is_some_and(|x| x == "incremental"));
             if session || !path.is_dir() {
                 all.insert(below);
             } else {
@@ -542,6 +543,34 @@ fn the_new_layout() {
     let left = files(&stand.path("ws/target"));
     let left: Vec<_> = left.difference(&fresh).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Cargo tags the folder of a triple like a target directory: it was once taken for one, and all in it for stale.
+fn a_build_for_a_triple() {
+    let about = Command::new("rustc").arg("-vV").output().unwrap();
+    let about = String::from_utf8(about.stdout).unwrap();
+    let triple = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned();
+    let named = format!("cargo build --target {triple}");
+    let check = |live: &[&str], config: &str| {
+        let stand = Stand::new();
+        stand.write("ws/.cargo/config.toml", config);
+        stand.lock("1.0.0");
+        stand.build(live, &[]);
+        stand.lock("1.1.0");
+        stand.build(live, &[]);
+        assert!(stand.path(&format!("ws/target/{triple}/debug")).is_dir());
+        let fresh = stand.fresh(live, &[]);
+        let (plans, _) = stand.sweep("ws", &[]);
+        assert_eq!(plans.len(), 1, "one target directory");
+        let below: BTreeSet<&str> = plans[0].entries.iter().map(|entry| &*entry.profile).collect();
+        assert!(below.contains(format!("{triple}/debug").as_str()), "{below:?}");
+        assert_eq!(stand.compiled("ws", live, &[]), 0, "{live:?} {config}");
+        let left = files(&stand.path("ws/target"));
+        let left: Vec<_> = left.difference(&fresh).collect();
+        assert!(left.is_empty(), "{left:?}");
+    };
+    check(&["cargo build", &named], "");
+    check(&["cargo build", "cargo test --no-run"], &format!("[build]\ntarget = \"{triple}\"\n"));
 }
 
 fn a_lock_file_that_must_change_stops_it() {

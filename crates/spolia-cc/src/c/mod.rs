@@ -13,6 +13,8 @@ use std::path::Path;
 
 use spolia_core::key::{KeyWriter, Value};
 
+use spolia_engine::observe;
+
 use crate::Room;
 use crate::call::{Call, Compiler, Invocation, Launch, NotKept, Options, Ran, Watch};
 use crate::detect::{self, Identity, Kind, Question};
@@ -130,6 +132,16 @@ impl Compile {
             options: &self.parsed.toolchain,
             named: Some(self.named),
         }
+    }
+
+    /// With the library, which makes it far cheaper, but for what would not load it, would say so, or has been given another.
+    fn watch(&self, room: &Room, call: &Call<'_>) -> Watch {
+        let fits = self.named != Kind::Zig
+            && call.env.some("LD_PRELOAD").is_none()
+            && observe::loads_into(&call.program);
+        let library =
+            || observe::install(&room.store.base().join("observe"), call.env.get("LD_PRELOAD")).ok();
+        fits.then(library).flatten().map_or(Watch::Files, Watch::Variables)
     }
 
     fn maps_root(&self, room: &Room) -> bool {
@@ -266,7 +278,7 @@ impl Invocation for Compile {
         if self.named == Kind::Zig {
             zig::with_own_cache(room, &mut launch);
         }
-        launch.watch = if self.preprocessed.is_some() { Watch::No } else { Watch::Files };
+        launch.watch = if self.preprocessed.is_some() { Watch::No } else { self.watch(room, call) };
         launch
     }
 

@@ -460,8 +460,8 @@ impl Walk<'_> {
     }
 
     fn compile(&mut self, room: &Room, task: &Task, miss: Miss) -> End {
-        let library = observe::install(&room.store.base().join("observe")).ok();
         let preload = self.call.env.get("LD_PRELOAD").map(OsStr::to_owned);
+        let library = observe::install(&room.store.base().join("observe"), preload.as_deref()).ok();
         // What it starts must be seen as it is: nothing of it is answered from a cache.
         let env = [(OsString::from("SPOLIA_DISABLE"), Some(OsString::from("1")))];
         let program =

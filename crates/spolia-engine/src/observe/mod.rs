@@ -10,8 +10,13 @@
 //! is said by a library that is preloaded (`preload.c`): variables asked for by name, and the time of day. Not seen: a walk
 //! over all variables (see [`may_read_all_variables`]), `readlink`, and what a program that was not preloaded asks.
 //!
+//! To stop a call costs two switches between processes, which was most of what a miss of ours cost. So the same library notes what a program
+//! opens to read and looks for in memory that it shares with us (`board.rs`), and the filter lets those calls by; only those. What comes by
+//! other ways (libc's own calls, programs without libc, everything that writes, starts or lists) is stopped as before.
+//!
 //! What cannot be observed runs all the same; [`Observed::seen`] then says why nothing is known.
 
+mod board;
 mod filter;
 mod preload;
 mod watch;
@@ -25,7 +30,7 @@ use std::process::Command;
 use spolia_core::result::Stream;
 use spolia_store::StatKey;
 
-pub use preload::{install, may_read_all_variables};
+pub use preload::{install, loads_into, may_read_all_variables};
 
 use crate::process::{self, Ended};
 use crate::sys;
@@ -76,8 +81,10 @@ pub struct Seen {
     pub truncated: bool,
     /// How many calls could not be looked into.
     pub unreadable: u64,
-    /// How many calls were stopped.
+    /// How many calls were noted, stopped or not.
     pub calls: usize,
+    /// How many of them were stopped.
+    pub stopped: usize,
 }
 
 impl Seen {
@@ -107,7 +114,8 @@ pub fn run(
     callers_preload: Option<&OsStr>,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> io::Result<Observed> {
-    if let Some(library) = library.filter(|library| preload::can_be_named(library)) {
+    let library = library.filter(|library| preload::can_be_named(library));
+    if let Some(library) = library {
         command.env("LD_PRELOAD", preload::variable(library, callers_preload));
     }
     if !filter::KNOWN_MACHINE {
@@ -121,10 +129,13 @@ pub fn run(
         None,
     )?;
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    sys::observe_when_started(&mut command, filter::program(), theirs);
+    // Without one every call is stopped.
+    let board = library.and_then(|_| board::Board::new().ok());
+    let pass = board.as_ref().map(board::Board::pass);
+    sys::observe_when_started(&mut command, filter::program(pass), theirs);
     let watcher = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
         let listener = sys::receive_listener(&ours)?;
-        io::Result::Ok(watch::watch(listener, &stopped))
+        io::Result::Ok(watch::watch(listener, &stopped, board.as_ref()))
     })?;
     // The command, and with it our copy of the other end, is gone when this returns.
     let ended = process::run_beside(command, on_output);

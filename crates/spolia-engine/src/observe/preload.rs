@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Empty where it could not be made for this machine.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+/// The same without the functions that open and look for files.
+const WORDS_ONLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload-words.so"));
 
 /// The folder descriptor of a word; the same number stands in `preload.c`.
 pub(super) const TELL: i32 = -0x5350_4f4c;
@@ -32,24 +34,55 @@ impl<'w> Word<'w> {
     }
 }
 
-/// Writes the library into `folder`, under a name that says which one it is; only where it is not there yet.
+/// Writes the library into `folder`, under a name that says which one it is; only where it is not there yet. What the caller
+/// preloads (`callers_preload`) may have functions for files of its own, which have to be those that are called: the library
+/// that comes before it has none then.
 ///
 /// # Errors
 /// Those of writing; [`io::ErrorKind::Unsupported`] where this build has no library for the machine.
-pub fn install(folder: &Path) -> io::Result<PathBuf> {
-    if LIBRARY.is_empty() {
+pub fn install(folder: &Path, callers_preload: Option<&OsStr>) -> io::Result<PathBuf> {
+    let alone = callers_preload.is_none_or(OsStr::is_empty);
+    let content = if alone { LIBRARY } else { WORDS_ONLY };
+    if content.is_empty() {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    let digest = spolia_core::Digest::blake3(LIBRARY).short();
+    let digest = spolia_core::Digest::blake3(content).short();
     let path = folder.join(format!("observe-{digest}.so"));
-    if std::fs::metadata(&path).is_ok_and(|found| found.len() == LIBRARY.len() as u64) {
-        return Ok(path);
+    if std::fs::metadata(&path).is_ok_and(|found| found.len() == content.len() as u64) {
+        return usable(path);
     }
     std::fs::create_dir_all(folder)?;
     let temp = folder.join(format!(".observe-{digest}-{}", std::process::id()));
-    std::fs::write(&temp, LIBRARY)?;
+    std::fs::write(&temp, content)?;
     std::fs::rename(&temp, &path)?;
+    usable(path)
+}
+
+/// Only what the loader will take, which complains otherwise: somebody else's file that we may not read, or one where no code may lie.
+fn usable(path: PathBuf) -> io::Result<PathBuf> {
+    rustix::fs::access(&path, rustix::fs::Access::READ_OK)?;
+    if rustix::fs::statvfs(&path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     Ok(path)
+}
+
+/// Whether the library can be loaded into a program: one that the kernel starts by itself, of this very machine. Of others the loader
+/// complains where their users read it.
+pub fn loads_into(program: &Path) -> bool {
+    const CLASS: usize = 4;
+    const MACHINE: std::ops::Range<usize> = 18..20;
+    let read = |path: &Path| -> io::Result<[u8; 20]> {
+        let mut head = [0; 20];
+        io::Read::read_exact(&mut std::fs::File::open(path)?, &mut head)?;
+        Ok(head)
+    };
+    let library: &[u8] = LIBRARY;
+    read(program).is_ok_and(|head| {
+        head.starts_with(b"\x7fELF")
+            && library.get(CLASS..CLASS + 2) == head.get(CLASS..CLASS + 2)
+            && library.get(MACHINE) == head.get(MACHINE)
+    })
 }
 
 /// The value of `LD_PRELOAD` with `library` first and whatever the caller preloads after it.
@@ -91,10 +124,45 @@ mod tests {
     #[test]
     fn the_library_is_written_once_and_whole() {
         let temp = tempfile::tempdir().unwrap();
-        let path = install(&temp.path().join("a/b")).unwrap();
+        let path = install(&temp.path().join("a/b"), None).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), LIBRARY);
-        assert_eq!(install(&temp.path().join("a/b")).unwrap(), path);
+        assert_eq!(install(&temp.path().join("a/b"), Some(OsStr::new(""))).unwrap(), path);
         assert_eq!(std::fs::read_dir(temp.path().join("a/b")).unwrap().count(), 1);
+        let other = install(&temp.path().join("a/b"), Some(OsStr::new("/y.so"))).unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), WORDS_ONLY);
+    }
+
+    #[test]
+    fn a_place_where_no_code_may_lie_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("x");
+        assert!(usable(path.clone()).is_err());
+        std::fs::write(&path, "").unwrap();
+        assert!(usable(path).is_ok());
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let proc = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/proc"));
+        let runs_nothing = proc.is_some_and(|line| line.contains("noexec"));
+        assert_eq!(usable("/proc/version".into()).is_err(), runs_nothing);
+    }
+
+    #[test]
+    fn it_is_loaded_into_programs_of_this_machine_only() {
+        let temp = tempfile::tempdir().unwrap();
+        let check = |content: &[u8], expect: bool| {
+            let program = temp.path().join("program");
+            std::fs::write(&program, content).unwrap();
+            assert_eq!(loads_into(&program), expect);
+        };
+        check(LIBRARY, true);
+        let mut other = LIBRARY.to_vec();
+        other[4] = 1;
+        check(&other, false);
+        other = LIBRARY.to_vec();
+        other[18] ^= 1;
+        check(&other, false);
+        check(b"#!/bin/sh\n# a script of more than 20 bytes\n", false);
+        check(b"", false);
+        assert!(!loads_into(temp.path()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Answers the stopped calls of an observed program and notes what they were about. Knows no store.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
@@ -11,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use spolia_store::StatKey;
 
+use super::board::{self, Board, Came, Note};
 use super::filter::{self, Kind, Watched};
 use super::preload::{TELL, Word};
 use super::{Executed, Found, NOTES_MAX, Seen};
@@ -22,15 +24,21 @@ const PATH_MAX: usize = 4096;
 const PATH_FIRST: usize = 256;
 const PAGE: u64 = 4096;
 
-/// Answers until nobody is left to be answered or `stop` becomes readable, and gives back what was noted. Where somebody
-/// is left, the listener comes back too: whoever closes it makes their calls fail.
-pub(super) fn watch(listener: OwnedFd, stop: &OwnedFd) -> (Seen, Option<OwnedFd>) {
+/// Answers until nobody is left to be answered or `stop` becomes readable, and gives back what was noted, on the `board` as
+/// well. Where somebody is left, the listener comes back too: whoever closes it makes their calls fail.
+pub(super) fn watch(listener: OwnedFd, stop: &OwnedFd, board: Option<&Board>) -> (Seen, Option<OwnedFd>) {
     sys::notification_sync_wake_up(&listener);
     let Ok(buffer) = NotificationBuffer::new() else {
         return (Seen { unreadable: 1, ..Seen::default() }, Some(listener));
     };
-    let mut watcher = Watcher { listener, buffer, notes: Notes::default() };
+    let mut watcher = Watcher { listener, buffer, notes: Notes::default(), board };
     let left = watcher.answer_all(stop);
+    if let Some(board) = board {
+        match board.content() {
+            Ok(content) => watcher.notes.take(&content),
+            Err(_) => watcher.notes.unreadable += 1,
+        }
+    }
     let seen = watcher.notes.into_seen();
     (seen, left.then_some(watcher.listener))
 }
@@ -77,21 +85,28 @@ fn next(buffer: &mut NotificationBuffer, listener: &OwnedFd, stop: Option<&Owned
     if stop.is_some() && !ready[1].is_empty() { Next::Stopped } else { Next::Again }
 }
 
-struct Watcher {
+struct Watcher<'w> {
     listener: OwnedFd,
     buffer: NotificationBuffer,
     notes: Notes,
+    board: Option<&'w Board>,
 }
 
-impl Watcher {
+impl Watcher<'_> {
     /// Whether somebody is left.
     fn answer_all(&mut self, stop: &OwnedFd) -> bool {
         loop {
             match next(&mut self.buffer, &self.listener, Some(stop)) {
                 Next::Call(call) => {
-                    self.note(&call);
-                    // ENOENT: the caller was killed meanwhile.
-                    drop(self.buffer.let_go_on(&self.listener, call.id));
+                    self.notes.stopped += 1;
+                    let wants_board = self.note(&call);
+                    let given = wants_board.then_some(self.board).flatten().is_some_and(|board| {
+                        sys::notification_give(&self.listener, call.id, board.file()).is_ok()
+                    });
+                    if !given {
+                        // ENOENT: the caller was killed meanwhile.
+                        drop(self.buffer.let_go_on(&self.listener, call.id));
+                    }
                 }
                 Next::Again => {}
                 Next::Stopped => return true,
@@ -100,19 +115,23 @@ impl Watcher {
         }
     }
 
-    fn note(&mut self, call: &Notification) {
-        let Some(watched) = filter::watched(call.data.arch, call.data.nr) else { return };
+    /// Whether the caller has just loaded the library, and is to be given the board.
+    fn note(&mut self, call: &Notification) -> bool {
+        let Some(watched) = filter::watched(call.data.arch, call.data.nr) else { return false };
         // Notes are made of a process that cannot have gone while its call waits; if it was killed, they are of
         // whoever has its number, and only then is the second look needed.
-        let mut noted = Ok(());
-        match watched.kind {
-            Kind::Connect => self.notes.connected |= is_network(call),
-            Kind::List => noted = self.note_listing(call),
-            _ => noted = self.note_path(call, watched),
-        }
+        let noted = match watched.kind {
+            Kind::Connect => {
+                self.notes.connected |= is_network(call);
+                Ok(false)
+            }
+            Kind::List => self.note_listing(call).map(|()| false),
+            _ => self.note_path(call, watched),
+        };
         if noted.is_err() && sys::notification_is_valid(&self.listener, call.id) {
             self.notes.unreadable += 1;
         }
+        noted.unwrap_or(false)
     }
 
     fn note_listing(&mut self, call: &Notification) -> io::Result<()> {
@@ -127,21 +146,19 @@ impl Watcher {
         Ok(())
     }
 
-    fn note_path(&mut self, call: &Notification, watched: Watched) -> io::Result<()> {
-        let Some(path) = read_path(call, watched.path)? else { return Ok(()) };
+    fn note_path(&mut self, call: &Notification, watched: Watched) -> io::Result<bool> {
+        let Some(path) = read_path(call, watched.path)? else { return Ok(false) };
         let folder = watched.folder.map(|index| call.data.args[usize::from(index)] as i32);
         if folder == Some(TELL) {
-            if let Some(word) = Word::parse(&path) {
-                self.notes.say(call.pid, &word);
-            }
-            return Ok(());
+            let Some(word) = Word::parse(&path) else { return Ok(false) };
+            self.notes.say(call.pid, &word);
+            return Ok(word == Word::Loaded);
         }
-        let Some(full) = full_path(call, folder, path)? else { return Ok(()) };
-        // What is `/proc/self` for one is it not for another, and nothing there is a file.
-        if full.starts_with(b"/proc/") || full.starts_with(b"/dev/") || !self.notes.has_room() {
-            return Ok(());
+        let Some(full) = full_path(call, folder, path)? else { return Ok(false) };
+        if is_aside(&full) || !self.notes.has_room() {
+            return Ok(false);
         }
-        let Some(intent) = intent(call, watched)? else { return Ok(()) };
+        let Some(intent) = intent(call, watched)? else { return Ok(false) };
         match intent {
             Intent::Read => self.notes.read(full),
             Intent::Write => drop(self.notes.written.insert(full)),
@@ -152,7 +169,7 @@ impl Watcher {
             Intent::Look => self.notes.look(full),
             Intent::Run => self.notes.run(call.pid, full),
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -252,13 +269,26 @@ fn full_path(call: &Notification, folder: Option<i32>, path: Vec<u8>) -> io::Res
         Some(fd) if fd < 0 => return Ok(None),
         Some(fd) => format!("/proc/{}/fd/{fd}", call.pid),
     };
-    let Some(mut full) = read_link(link)? else { return Ok(None) };
+    Ok(read_link(link)?.map(|folder| join(&folder, &path)))
+}
+
+/// A path as it is spelled, made absolute.
+pub(super) fn join(folder: &[u8], path: &[u8]) -> Vec<u8> {
+    if path.first() == Some(&b'/') {
+        return path.to_vec();
+    }
+    let mut full = Vec::with_capacity(folder.len() + 1 + path.len());
+    full.extend_from_slice(folder);
     if full.last() != Some(&b'/') {
         full.push(b'/');
     }
-    let rest = path.strip_prefix(b"./").unwrap_or(&path);
-    full.extend_from_slice(rest);
-    Ok(Some(full))
+    full.extend_from_slice(path.strip_prefix(b"./").unwrap_or(path));
+    full
+}
+
+/// What is `/proc/self` for one is it not for another, and nothing there is a file.
+fn is_aside(path: &[u8]) -> bool {
+    path.starts_with(b"/proc/") || path.starts_with(b"/dev/")
 }
 
 /// What a link in `/proc` leads to; none if it is not there any more.
@@ -287,9 +317,51 @@ struct Notes {
     connected: bool,
     unreadable: u64,
     count: usize,
+    stopped: usize,
 }
 
 impl Notes {
+    /// What stands on the board. Its calls were made between those that were stopped, in an order that is not known.
+    fn take(&mut self, content: &[u8]) {
+        for note in board::notes(content) {
+            match note {
+                Note::Named(name) => drop(self.variables.insert(name.to_vec())),
+                Note::Lost => self.unreadable += 1,
+                Note::Opened(path, _) | Note::Looked(path, _) if is_aside(&path) || !self.has_room() => {}
+                Note::Opened(path, Came::Found(_, true)) => drop(self.looked.insert(path, true)),
+                Note::Opened(path, Came::Found(key, false)) => self.read_at(path, key),
+                Note::Opened(path, Came::Refused) => drop(self.read.entry(path).or_insert(None)),
+                Note::Looked(path, Came::Found(_, folder)) => {
+                    if !self.read.contains_key(&path) && !self.missing.contains(&path) {
+                        self.looked.entry(path).or_insert(folder);
+                    }
+                }
+                Note::Looked(_, Came::Refused) => {}
+                Note::Opened(path, Came::Missing) => {
+                    if !self.read.contains_key(&path) {
+                        self.missing.insert(path);
+                    }
+                }
+                Note::Looked(path, Came::Missing) => {
+                    if !self.read.contains_key(&path) && !self.looked.contains_key(&path) {
+                        self.missing.insert(path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// It had this `stat` when it was read, and may have been read before or after.
+    fn read_at(&mut self, path: Vec<u8>, key: StatKey) {
+        match self.read.entry(path) {
+            Entry::Vacant(entry) => drop(entry.insert(Some(key))),
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                *known = known.map(|known| earlier(known, key));
+            }
+        }
+    }
+
     fn has_room(&mut self) -> bool {
         self.count += 1;
         self.missing.len() + self.read.len() + self.written.len() + self.looked.len() < NOTES_MAX
@@ -353,10 +425,30 @@ impl Notes {
             Word::Loaded => drop(self.silent.remove(&pid)),
             Word::Variable(name) => drop(self.variables.insert(name.to_vec())),
             Word::Clock => {
-                let program = self.programs.get(&pid).cloned().unwrap_or_default();
+                let program = self.program_of(pid).cloned().unwrap_or_default();
                 self.clock.insert(program);
             }
         }
+    }
+
+    /// What a thread runs, or a copy of a process that has become nothing else: calls come from threads, programs are started
+    /// as processes.
+    fn program_of(&self, thread: u32) -> Option<&Vec<u8>> {
+        const COPIES_MAX: usize = 16;
+        let mut at = thread;
+        for _ in 0..COPIES_MAX {
+            if let Some(program) = self.programs.get(&at) {
+                return Some(program);
+            }
+            let status = std::fs::read_to_string(format!("/proc/{at}/status")).ok()?;
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+                line.trim().parse::<u32>().ok()
+            };
+            let process = field("Tgid:")?;
+            at = if process == at { field("PPid:")? } else { process };
+        }
+        None
     }
 
     fn into_seen(mut self) -> Seen {
@@ -387,6 +479,7 @@ impl Notes {
             truncated,
             unreadable: self.unreadable,
             calls: self.count,
+            stopped: self.stopped,
             written: written.into_iter().map(path).collect(),
         };
         seen.read.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -396,6 +489,14 @@ impl Notes {
         seen.written.sort_unstable();
         seen
     }
+}
+
+/// The first of two states of one file; one that no file has, where it was exchanged.
+fn earlier(a: StatKey, b: StatKey) -> StatKey {
+    if (a.dev, a.ino) != (b.dev, b.ino) {
+        return StatKey { dev: u64::MAX, ino: u64::MAX, size: u64::MAX, mtime_ns: 0, ctime_ns: 0 };
+    }
+    if b.ctime_ns < a.ctime_ns { b } else { a }
 }
 
 fn is_there(path: &[u8]) -> bool {

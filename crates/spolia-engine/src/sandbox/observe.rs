@@ -147,13 +147,14 @@ pub(super) const KNOWN_MACHINE: bool = !ABIS.is_empty();
 
 /// The filter that stops the watched calls.
 pub(super) fn filter() -> Vec<BpfInstruction> {
-    crate::filter::program(ABIS.iter().map(|abi| {
+    let abis = ABIS.iter().map(|abi| {
         let stopped = abi.calls.iter().map(|(number, shape)| {
             let pass = shape.flags.filter(|_| shape.pass != 0).map(|flags| (flags, shape.pass));
             Stopped { number: *number, pass }
         });
         (abi.arch, stopped.collect())
-    }))
+    });
+    crate::filter::program(abis, None)
 }
 
 /// What was noted so far.
