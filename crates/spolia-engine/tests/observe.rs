@@ -211,7 +211,7 @@ int main(void)
 fn compile(place: &Place, name: &str, source: &str) {
     place.write(&format!("{name}.c"), source);
     let status = Command::new("cc")
-        .args(["-O1", "-o", name, &format!("{name}.c")])
+        .args(["-O1", "-pthread", "-o", name, &format!("{name}.c")])
         .current_dir(place.path(""))
         .status()
         .unwrap();
@@ -295,5 +295,23 @@ fn a_program_that_is_killed_in_the_middle_hides_nothing() {
     for _ in 0..5 {
         let (observed, _) = place.run(script);
         assert!(observed.seen.unwrap().missing.contains(&place.path("a/last")));
+    }
+}
+
+#[test]
+fn the_clock_is_asked_for_by_a_thread_and_by_a_copy_of_a_process() {
+    const CLOCK: &str = "#include <pthread.h>\n#include <sys/wait.h>\n#include <time.h>\n#include <unistd.h>\n\
+        static void *ask(void *to) { *(time_t *)to = time(0); return 0; }\n\
+        int main(int count, char **words) { pthread_t thread; time_t now; (void)words;\n\
+        if (count > 1) { if (fork() == 0) _exit(time(0) == 0); wait(0); return 0; }\n\
+        return pthread_create(&thread, 0, ask, &now) || pthread_join(thread, 0); }\n";
+    let place = Place::new();
+    compile(&place, "clock", CLOCK);
+    for script in ["./clock; :", "./clock copy; :"] {
+        let seen = place.see(script);
+        let asked =
+            |name: &str| seen.executed.iter().any(|(path, ran)| path.ends_with(name) && ran.asks_time);
+        assert!(asked("clock"), "{script}: {:?}", seen.executed);
+        assert!(!asked("sh"), "{script}: {:?}", seen.executed);
     }
 }

@@ -425,10 +425,30 @@ impl Notes {
             Word::Loaded => drop(self.silent.remove(&pid)),
             Word::Variable(name) => drop(self.variables.insert(name.to_vec())),
             Word::Clock => {
-                let program = self.programs.get(&pid).cloned().unwrap_or_default();
+                let program = self.program_of(pid).cloned().unwrap_or_default();
                 self.clock.insert(program);
             }
         }
+    }
+
+    /// What a thread runs, or a copy of a process that has become nothing else: calls come from threads, programs are started
+    /// as processes.
+    fn program_of(&self, thread: u32) -> Option<&Vec<u8>> {
+        const COPIES_MAX: usize = 16;
+        let mut at = thread;
+        for _ in 0..COPIES_MAX {
+            if let Some(program) = self.programs.get(&at) {
+                return Some(program);
+            }
+            let status = std::fs::read_to_string(format!("/proc/{at}/status")).ok()?;
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+                line.trim().parse::<u32>().ok()
+            };
+            let process = field("Tgid:")?;
+            at = if process == at { field("PPid:")? } else { process };
+        }
+        None
     }
 
     fn into_seen(mut self) -> Seen {
