@@ -327,11 +327,15 @@ fn what_was_built_otherwise_is_detected() {
     for (command, env) in odd {
         assert_eq!(stand.compiled("ws", &[command], env), 0, "{command}");
     }
+    // A program of a package that is gone goes with it; what lies there without Cargo's list of its sources stays.
+    fs::write(stand.path("ws/target/small/mine"), "the user's own").unwrap();
+    assert!(stand.path("ws/target/small/app").exists());
     // What nobody builds any more is none.
     stand.write("ws/Cargo.toml", "[workspace]\nmembers = [\"app\", \"util\"]\nresolver = \"2\"\n");
     let (plans, _) = stand.sweep("ws", &[]);
     assert!(plans[0].entries.iter().all(|entry| &*entry.profile == "small"), "{:?}", plans[0].entries);
     assert!(plans[0].entries.iter().any(|entry| entry.why == Some(Why::ProfileNotDeclared)));
+    assert!(!stand.path("ws/target/small/app").exists() && stand.path("ws/target/small/mine").exists());
     assert_eq!(stand.compiled("ws", &["cargo build -p util"], &[]), 0);
 }
 

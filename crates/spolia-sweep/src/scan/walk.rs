@@ -108,11 +108,27 @@ impl<'l> Walker<'l> {
         self.is_stopped = !(self.progress)(self.scan.seen);
     }
 
+    /// Whether a file whose name does not tell is a program that Cargo put in place and no unit has any more: then Cargo's
+    /// list of its sources, `app.d`, stands beside `app` and is stale.
+    fn is_stale_program(&self, open: &Open, name: &str) -> bool {
+        if !matches!(open.folder.place, Place::Final | Place::Example) || name.contains('.') {
+            return false;
+        }
+        let list = format!("{name}.d");
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let is_there = rustix::fs::statat(open.fd.as_fd(), list.as_str(), flags)
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_file());
+        is_there && matches!(self.judge.verdict(&open.folder, &list, false), Verdict::Stale(_))
+    }
+
     fn entry(&mut self, open: &Open, at: At) {
         let is_folder = self.names.is_folder(at);
         let place = open.folder.place;
         let verdict = match self.names.name(at).to_str() {
-            Ok(name) => self.judge.verdict(&open.folder, name, is_folder),
+            Ok(name) => match self.judge.verdict(&open.folder, name, is_folder) {
+                Verdict::Unknown if !is_folder && self.is_stale_program(open, name) => Verdict::Stale(None),
+                verdict => verdict,
+            },
             Err(_) => Verdict::Unknown,
         };
         if place == Place::Final && is_folder {
