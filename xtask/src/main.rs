@@ -37,6 +37,7 @@ cargo xtask TASK
   demo         build the example in examples/tools cold, warm, and after bumping one tool
   tidy         the floor plan and the other rules a compiler does not check
   docs         write the reference pages that are made from the program; --check compares
+  crash        a build killed at every one of its calls that change the disk, and what the next build makes of it (long)
   conformance  what compiler caches give against what the compiler gives now: [--tool T] [--compiler C]
                [--row WORD]; fails where Spolia is wrong
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
@@ -61,6 +62,16 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(&rest),
         Some("tidy") => tidy::check(),
         Some("docs") => docs::run(&rest),
+        Some("crash") => run::cargo(&[
+            "test",
+            "--package",
+            "spolia",
+            "--test",
+            "builds",
+            "--",
+            "--ignored",
+            "at_every_step",
+        ]),
         Some("conformance") => conformance::run(&rest),
         Some("dist-large") => large::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
