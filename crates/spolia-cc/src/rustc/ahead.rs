@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use spolia_core::{Digest, DigestFunction};
@@ -52,6 +53,10 @@ const INVOKED: &str = "invoked.timestamp";
 const FINGERPRINTS: &str = ".fingerprint";
 /// What cargo keeps of the run of a build script.
 const RUN: &[&str] = &["output", "root-output", "stderr"];
+/// How often the list of units is asked for while another process writes it, …
+const TRIES: usize = 20;
+/// … and how long it waits in between.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 /// As the specification of cache folders wants it.
 const TAG: &[u8] =
     b"Signature: 8a477f597d28d172789f06886806bc55\n# A target folder of cargo's, put back by spolia.\n";
@@ -117,9 +122,13 @@ pub(super) fn take_down(room: &Room, call: &Call<'_>, options: &Options, task: &
     {
         return;
     }
-    let Ok(raw) = std::fs::read(&calls) else { return };
-    // Calls that end meanwhile may be lost: then they are called for again one day.
-    let _stays = std::fs::remove_file(&calls);
+    let Some(_alone) = alone(room) else { return };
+    // What is appended from now on stands in a file of its own.
+    let taken = calls.with_extension("taken");
+    if std::fs::rename(&calls, &taken).is_err() {
+        return;
+    }
+    let Ok(raw) = std::fs::read(&taken) else { return };
     let folders = cargo.folders(options, &call.program);
     let mut all = read(&path);
     let mut later = Vec::new();
@@ -142,7 +151,22 @@ pub(super) fn take_down(room: &Room, call: &Call<'_>, options: &Options, task: &
     if let Some(file) = units::file(&all) {
         room.write_memo(&path, &file);
     }
+    let _stays = std::fs::remove_file(&taken);
     tidy(room, options);
+}
+
+/// Held by who takes down: units that end at the same time would each write a list without the other's. Who does not get it in
+/// time leaves its call to the next.
+fn alone(room: &Room) -> Option<File> {
+    let folder = File::open(room.beside("builds")).ok()?;
+    for pause in 0..TRIES {
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(folder),
+            Err(_) if pause + 1 < TRIES => std::thread::sleep(BETWEEN_TRIES),
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 fn build_path(room: &Room, cargo: &Cargo) -> PathBuf {
