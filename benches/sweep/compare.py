@@ -191,6 +191,8 @@ def row(entries, name, rows):
 
 def measure(args, files, folder, peer, floor, kept):
     ws, fresh = folder / "ws", args.fixture / "fresh"
+    if not fresh.is_dir():
+        sys.exit(f"{fresh} is not there: what is live is not known; `cargo xtask sweep-proof [--small]` makes it")
     subprocess.run(["cp", "-a", args.fixture / "ws", ws], check=True)
     if files:
         grow(ws, fresh, files)
