@@ -2,8 +2,8 @@
 """Walk and plan: `spolia sweep --dry-run` beside `cargo sweep --dry-run` on the same trees, in turn.
 
     cargo xtask build
-    benches/sweep/fixture.sh /tmp/fixture
-    benches/sweep/compare.py --fixture /tmp/fixture --files 0,200000,500000 --rounds 5
+    cargo xtask sweep-proof
+    benches/sweep/compare.py --fixture target/sweep-proof/full --files 0,200000,500000 --rounds 5
 
 `--files 0` is the fixture as it is. The others have it with copies of its stale units under other hashes until there are
 so many files, as years of lock files leave them. They are made in `--folder` (a tmpfs by default: no disk is measured).
@@ -39,7 +39,7 @@ DAY = 24 * 60 * 60
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     here = Path(__file__).resolve().parents[2]
-    parser.add_argument("--fixture", type=Path, required=True, help="made by fixture.sh")
+    parser.add_argument("--fixture", type=Path, required=True, help="made by `cargo xtask sweep-proof`")
     parser.add_argument("--files", default="0,200000", help="sizes of trees, with commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spolia", type=Path, default=here / "target/release/spolia")
