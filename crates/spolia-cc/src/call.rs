@@ -384,7 +384,7 @@ impl Walk<'_> {
                 let text = invocation.unpack(room, &place.name, replay::content(room, output)?);
                 replay::write(&place.path, &text, output.executable)?;
             } else {
-                replay::put(room, output, &place.path, place.share)?;
+                replay::put(room, output, place)?;
             }
             self.story.put_back(output, &place.path);
         }
