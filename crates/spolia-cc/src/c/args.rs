@@ -183,6 +183,8 @@ const REFUSED: &[&str] = &[
     "-wrapper",
     "-fcallgraph-info",
     "-ftime-trace",
+    "-ftime-report",
+    "-fmem-report",
     "-fsave-optimization-record",
     "-foptimization-record",
     "-serialize-diagnostics",
