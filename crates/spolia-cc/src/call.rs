@@ -203,7 +203,16 @@ pub fn run(
     print: &mut dyn FnMut(Stream, &[u8]),
 ) -> End {
     let story = Story::of(call, options);
-    let mut walk = Walk { call, options, print, record: Record::default(), story, key: None, expected: None };
+    let mut walk = Walk {
+        call,
+        options,
+        print,
+        record: Record::default(),
+        story,
+        key: None,
+        trail: None,
+        expected: None,
+    };
     walk.record.compiler =
         Path::new(&call.name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     walk.record.session.clone_from(&options.session);
@@ -231,6 +240,8 @@ struct Walk<'w> {
     record: Record,
     story: Story,
     key: Option<ActionKey>,
+    /// What the next miss of the source will be compared with.
+    trail: Option<Trail>,
     /// What a hit would have put back, where it is compiled again and compared.
     expected: Option<Kept>,
 }
@@ -318,9 +329,7 @@ impl Walk<'_> {
         {
             miss = Miss::KeyChanged(changed);
         }
-        if let Some(trail) = trail {
-            trail.write(&room);
-        }
+        self.trail = trail;
         let end = self.compile(&room, invocation.as_mut(), key, miss);
         drop(lock);
         end
@@ -475,9 +484,13 @@ impl Walk<'_> {
         // Read again: another call may have added a set since.
         let mut manifest = room.kept(key, Manifest::parse).unwrap_or_default();
         manifest.add(seen, kept, room);
+        manifest.keyed = self.trail.as_ref().map(|trail| trail.keyed.clone());
         match room.store.put_bytes(Entry::result(key), &manifest.payload()) {
             Ok(_) => {}
             Err(error) => return not_stored(chain(&error)),
+        }
+        if let Some(trail) = &self.trail {
+            trail.leads_to(room, key);
         }
         // The count is refreshed by the next collection if this is lost.
         let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());

@@ -17,6 +17,7 @@ pub mod claim;
 pub mod detect;
 pub mod direct;
 pub mod env;
+mod names;
 pub mod outcome;
 pub mod replay;
 pub mod room;

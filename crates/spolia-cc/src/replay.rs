@@ -1,7 +1,7 @@
 //! Outputs into the store and back to where a call wants them. Knows no compiler.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,10 @@ use spolia_store::{Entry, Store, StoreError};
 use crate::Room;
 use crate::sets::{KeptOutput, Raw};
 
-/// Texts up to this size lie in the manifest itself, bytes: a depfile names what the facts name, so that there it packs to
-/// next to nothing, and a file of its own would take a block.
+/// Texts up to this size lie in the manifest itself, bytes: a depfile packs well, and a file of its own would take a block.
 const INLINE_BYTES_MAX: usize = 32 << 10;
+/// Files shorter than this as well, bytes: one of its own would take a block and not be packed.
+const INLINE_FILE_BYTES_END: u64 = 4096;
 
 /// How an output gets to its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +130,15 @@ pub fn keep_file(
         if room.store.adopt(path, digest)? {
             let (name, digest) = (name.to_owned(), *digest.as_bytes());
             return Ok(Some(KeptOutput { name, digest, size: key.size, executable, inline: None }));
+        }
+    }
+    // Who wants hard links wants something to link to.
+    if share != Share::HardLink && metadata.len() < INLINE_FILE_BYTES_END {
+        let mut content = Vec::with_capacity(INLINE_FILE_BYTES_END as usize);
+        let limited = (&file).take(INLINE_FILE_BYTES_END).read_to_end(&mut content);
+        let length = limited.map_err(|error| at("read", path, error))?;
+        if (length as u64) < INLINE_FILE_BYTES_END {
+            return Ok(Some(keep_bytes(room, name, &content, executable)?));
         }
     }
     let imported = room.store.import(&file)?;

@@ -219,7 +219,12 @@ fn resampled(how: How, comparisons: usize, factor: f64, seed: u64) -> Said {
                 let led: Vec<bool> = (0..20).map(|pair| side(2 * pair, 2, number as u64) == 1).collect();
                 let in_turn = |first: Vec<f64>, second: Vec<f64>| {
                     let some = |side: Vec<f64>| side.into_iter().map(Some).collect();
-                    InTurn { first: some(first), second: some(second), second_led: led.clone() }
+                    InTurn {
+                        first: some(first),
+                        second: some(second),
+                        second_led: led.clone(),
+                        ..InTurn::default()
+                    }
                 };
                 let both = both_in_turn(&in_turn(cpu, slow_cpu), &in_turn(wall, slow_wall), &rule);
                 (both.0.word, both.1.word)

@@ -139,9 +139,8 @@ impl Compile {
         let fits = self.named != Kind::Zig
             && call.env.some("LD_PRELOAD").is_none()
             && observe::loads_into(&call.program);
-        let library =
-            || observe::install(&room.store.base().join("observe"), call.env.get("LD_PRELOAD")).ok();
-        fits.then(library).flatten().map_or(Watch::Files, Watch::Variables)
+        let library = if fits { room.observer(None) } else { None };
+        library.map_or(Watch::Files, Watch::Variables)
     }
 
     fn maps_root(&self, room: &Room) -> bool {

@@ -21,6 +21,14 @@ fn env() -> TestEnv {
     env
 }
 
+/// The same, and the object is too long to lie in the manifest.
+fn env_of_a_long_object() -> TestEnv {
+    let env = env();
+    env.write("x.c", format!("{PROGRAM}\nconst char long_one[20000] = {{1}};\n"));
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    env
+}
+
 fn gcc(env: &TestEnv, args: &[&str]) -> Output {
     let all = ["cc", "gcc"].iter().chain(args);
     env.command(all).output().expect("spolia starts")
@@ -266,7 +274,7 @@ fn links_of_another_cache_are_passed_over() {
     let path = env.root().display().to_string();
     env.write(
         "other/ccache",
-        &format!("#!/bin/sh\necho asked >> {path}/asked\nexec {path}/links/gcc \"$@\"\n"),
+        format!("#!/bin/sh\necho asked >> {path}/asked\nexec {path}/links/gcc \"$@\"\n"),
     );
     std::fs::set_permissions(env.path("other/ccache"), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::symlink("ccache", env.path("other/gcc")).unwrap();
@@ -308,7 +316,7 @@ fn a_failed_compile_is_shown_as_it_is_and_not_kept() {
 
 #[test]
 fn whatever_is_wrong_with_the_store_the_compiler_runs() {
-    let mut env = env();
+    let mut env = env_of_a_long_object();
     let works = |env: &TestEnv, what: &str| {
         let _not_there = std::fs::remove_file(env.path("x.o"));
         let output = gcc(env, &["-c", "x.c", "-o", "x.o"]);
@@ -349,8 +357,9 @@ fn whatever_is_wrong_with_the_store_the_compiler_runs() {
 
 #[test]
 fn every_byte_of_a_store_may_be_lost_or_flipped() {
-    let env = env();
+    let env = env_of_a_long_object();
     compile(&env);
+    assert!(env.store().join("v1/blob").exists());
     let right = env.read("x.o");
     let files: Vec<_> = TestEnv::files_below(&env.store().join("v1"))
         .into_iter()
