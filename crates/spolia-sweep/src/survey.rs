@@ -108,7 +108,7 @@ pub fn survey(request: &Request, asker: &Asker<'_>, report: Report<'_>) -> Resul
     for workspace in &known.all {
         for folder in [&workspace.target_dir, &workspace.build_dir] {
             if let Ok(folder) = folder.canonicalize()
-                && find::is_target(&folder)
+                && (targets.contains(&folder) || find::is_target(&folder))
             {
                 targets.insert(folder);
             }
@@ -258,7 +258,7 @@ fn look(
     let &Request { threads, keep_live, sizes, notes, details, .. } = request;
     let options = scan::Options { threads, keep_live, sizes, notes, details };
     let progress = |seen: u64| report(Progress::Scanning(&surveyed.target, seen));
-    let scan = scan::scan(&surveyed.target, &surveyed.live, options, &progress)?;
+    let scan = scan::scan(&surveyed.target, &profiles, &surveyed.live, options, &progress)?;
     surveyed.scanned_in = began.elapsed();
     surveyed.scan = Ok(Arc::new(scan));
     Ok(surveyed)
