@@ -558,6 +558,37 @@ impl<'a> Asker<'a> {
     pub fn names(&self, workspace: &Workspace, command: &CargoCommand) -> Result<(Named, Asked), SweepError> {
         #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
         let began = Instant::now();
+        let (toolchain, place) = self.names_place(workspace, command)?;
+        if let Some(named) = place.as_deref().and_then(recall) {
+            return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
+        }
+        let named = self.skeleton(&workspace.root, command, &toolchain)?;
+        if let Some(place) = &place {
+            // Forgetting costs the next sweep a question.
+            let _unwritten = remember(place, &named);
+        }
+        Ok((named, Asked { wall: began.elapsed(), remembered: false }))
+    }
+
+    /// What [`Asker::names`] answers where it is remembered.
+    pub(crate) fn remembered_names(
+        &self,
+        workspace: &Workspace,
+        command: &CargoCommand,
+    ) -> Option<(Named, Asked)> {
+        #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
+        let began = Instant::now();
+        let (_, place) = self.names_place(workspace, command).ok()?;
+        let named = recall(&place?)?;
+        Some((named, Asked { wall: began.elapsed(), remembered: true }))
+    }
+
+    /// The toolchain of a command, and where the answer about it is remembered.
+    fn names_place(
+        &self,
+        workspace: &Workspace,
+        command: &CargoCommand,
+    ) -> Result<(Toolchain, Option<PathBuf>), SweepError> {
         let toolchain = self.toolchain(&workspace.root, command)?;
         let place = self.memo.as_ref().zip(workspace.basis).map(|(folder, basis)| {
             let mut key = Basis::default();
@@ -572,15 +603,7 @@ impl<'a> Asker<'a> {
             }
             folder.join(key.digest().to_hex())
         });
-        if let Some(named) = place.as_deref().and_then(recall) {
-            return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
-        }
-        let named = self.skeleton(&workspace.root, command, &toolchain)?;
-        if let Some(place) = &place {
-            // Forgetting costs the next sweep a question.
-            let _unwritten = remember(place, &named);
-        }
-        Ok((named, Asked { wall: began.elapsed(), remembered: false }))
+        Ok((toolchain, place))
     }
 
     /// The units that are known to be of other lock files than the workspace's.
