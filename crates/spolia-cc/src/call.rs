@@ -29,7 +29,7 @@ use crate::replay::{self, Place, ReplayError, Share};
 use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
 use crate::trail::Trail;
-use crate::{Env, Room, Site, Story, claim};
+use crate::{Env, Room, Site, Story, chain, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 1;
@@ -203,7 +203,16 @@ pub fn run(
     print: &mut dyn FnMut(Stream, &[u8]),
 ) -> End {
     let story = Story::of(call, options);
-    let mut walk = Walk { call, options, print, record: Record::default(), story, key: None, expected: None };
+    let mut walk = Walk {
+        call,
+        options,
+        print,
+        record: Record::default(),
+        story,
+        key: None,
+        trail: None,
+        expected: None,
+    };
     walk.record.compiler =
         Path::new(&call.name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     walk.record.session.clone_from(&options.session);
@@ -218,10 +227,10 @@ pub fn run(
 }
 
 /// Ends this program and runs the compiler instead, as if we were not there; comes back only with the reason why
-/// that is not possible.
+/// that is not possible. Under its full path: GCC looks for its parts beside the name it is called by, and that may be our link.
 pub fn become_the_compiler(call: &Call<'_>) -> std::io::Error {
-    Program { path: &call.program, arg0: call.program.as_os_str(), args: &call.args, env: &[], folder: None }
-        .become_it()
+    let (path, env) = (&call.program, [chain::told(call.env, &call.program)]);
+    Program { path, arg0: path.as_os_str(), args: &call.args, env: &env, folder: None }.become_it()
 }
 
 struct Walk<'w> {
@@ -231,6 +240,8 @@ struct Walk<'w> {
     record: Record,
     story: Story,
     key: Option<ActionKey>,
+    /// What the next miss of the source will be compared with.
+    trail: Option<Trail>,
     /// What a hit would have put back, where it is compiled again and compared.
     expected: Option<Kept>,
 }
@@ -246,12 +257,7 @@ impl Walk<'_> {
     /// The compiler as if we were not there.
     fn plain(&mut self, room: Option<&Room>, outcome: &Outcome) -> End {
         self.note(room, outcome);
-        End::NotStarted(self.program(&self.call.args, &[]).become_it())
-    }
-
-    /// Under its full path: GCC looks for its parts beside the name it is called by, and that may be our link.
-    fn program<'p>(&'p self, args: &'p [OsString], env: &'p [(OsString, Option<OsString>)]) -> Program<'p> {
-        Program { path: &self.call.program, arg0: self.call.program.as_os_str(), args, env, folder: None }
+        End::NotStarted(become_the_compiler(self.call))
     }
 
     fn note(&mut self, room: Option<&Room>, outcome: &Outcome) {
@@ -323,9 +329,7 @@ impl Walk<'_> {
         {
             miss = Miss::KeyChanged(changed);
         }
-        if let Some(trail) = trail {
-            trail.write(&room);
-        }
+        self.trail = trail;
         let end = self.compile(&room, invocation.as_mut(), key, miss);
         drop(lock);
         end
@@ -384,7 +388,7 @@ impl Walk<'_> {
                 let text = invocation.unpack(room, &place.name, replay::content(room, output)?);
                 replay::write(&place.path, &text, output.executable)?;
             } else {
-                replay::put(room, output, &place.path, place.share)?;
+                replay::put(room, output, place)?;
             }
             self.story.put_back(output, &place.path);
         }
@@ -400,7 +404,8 @@ impl Walk<'_> {
     }
 
     fn compile(&mut self, room: &Room, invocation: &mut dyn Invocation, key: ActionKey, miss: Miss) -> End {
-        let launch = invocation.launch(room, self.call);
+        let mut launch = invocation.launch(room, self.call);
+        launch.env.push(chain::told(self.call.env, &self.call.program));
         self.story.tell("miss", || miss.to_string());
         self.story.tell("runs", || crate::story::words(&launch.args));
         let began_ns = files_clock_ns();
@@ -479,9 +484,13 @@ impl Walk<'_> {
         // Read again: another call may have added a set since.
         let mut manifest = room.kept(key, Manifest::parse).unwrap_or_default();
         manifest.add(seen, kept, room);
+        manifest.keyed = self.trail.as_ref().map(|trail| trail.keyed.clone());
         match room.store.put_bytes(Entry::result(key), &manifest.payload()) {
             Ok(_) => {}
             Err(error) => return not_stored(chain(&error)),
+        }
+        if let Some(trail) = &self.trail {
+            trail.leads_to(room, key);
         }
         // The count is refreshed by the next collection if this is lost.
         let _uncounted = spolia_store::size::add(&room.store, room.store.added_bytes());

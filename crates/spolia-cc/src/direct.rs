@@ -7,25 +7,40 @@
 //!
 //! ```text
 //! result entry at the fast key = refs(blobs of all sets, body)           see `spolia_store::refs`
-//! body  = "spolia cc 1\n" postcard((facts, sets))                        oldest set first
-//! fact  = File(path, digest32) | Absent(path) | Present(path) | Listing(path, digest32) | Variable(name, value?)
-//! set   = bound? fact-number* kept         kept = output* log cost
-//! path  = as `Site::write` writes it
+//! body  = "spolia cc 2\n" postcard(kinds, names, marks, values, sets, keyed?)          oldest set first
+//! kinds = one byte for each fact: 0 file, 1 not there, 2 there, 3 names in a folder, 4 variable, 5 variable that is not set
+//! names = the facts' paths and variables, as `names.rs` packs them       path: as `Site::write` writes it
+//! marks = the first two bytes of the digest of each file's content and each folder's names
+//! set   = folder? sum32 (first, count)* kept        numbers of facts     kept = output* log cost
+//! sum   = BLAKE3("spolia cc set\n" digest32*)        of the set's files and folders, in the set's order
+//! keyed = see `trail.rs`
 //! ```
 //!
-//! [`crate::sets`] reads, looks through and bounds it.
+//! **A set holds by its sum**, which is as good as all of its digests. The marks only say which of the inputs changed, and say
+//! so before all of them were looked at: where the changed one has the same mark by chance, the miss names none.
+//! The digests themselves would be most of the manifest, as nothing packs them.
+//!
+//! Version 1 had them, and is read: body = "spolia cc 1\n" postcard((facts, sets)), fact = [`Fact`], set = folder? fact-number* kept.
+//!
+//! [`crate::sets`] looks through the sets and bounds them.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
 use spolia_core::{Digest, DigestFunction};
-use spolia_store::StatKey;
+use spolia_store::{StatKey, refs};
 
 use crate::outcome::Miss;
-use crate::sets::{Kept, Raw, Sets};
-use crate::{Env, Room};
+use crate::sets::{BODY_BYTES_MAX, Kept, Raw, Set, Sets};
+use crate::trail::Keyed;
+use crate::{Env, Room, names};
 
-const HEADER: &[u8] = b"spolia cc 1\n";
+const HEADER: &[u8] = b"spolia cc 2\n";
+const HEADER_1: &[u8] = b"spolia cc 1\n";
+/// The longest names of all facts together, bytes.
+const NAMES_BYTES_MAX: usize = 64 << 20;
 
 /// One thing that a compile depended on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,8 +57,35 @@ pub enum Fact {
     Variable(Raw, Option<Raw>),
 }
 
-/// All sets of one fast key. A set may be bound to the folder that its outputs embed: it holds nowhere else.
-pub type Manifest = Sets<Fact, Option<Raw>>;
+/// The first bytes of a digest.
+type Mark = [u8; 2];
+
+/// A [`Fact`] as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Noted {
+    File(Raw, Mark),
+    Absent(Raw),
+    Present(Raw),
+    Listing(Raw, Mark),
+    Variable(Raw, Option<Raw>),
+}
+
+/// What a set goes by beside its facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bound {
+    /// The folder that its outputs embed: it holds nowhere else.
+    folder: Option<Raw>,
+    /// Of all its digests.
+    sum: [u8; 32],
+}
+
+/// All sets of one fast key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    sets: Sets<Noted, Bound>,
+    /// What the key was made of, for words.
+    pub(crate) keyed: Option<Keyed>,
+}
 
 /// What a compile depended on, before it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,33 +96,206 @@ pub struct Seen {
     pub bound: bool,
 }
 
+/// As it is written down.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    kinds: Raw,
+    names: Raw,
+    marks: Raw,
+    values: Vec<Raw>,
+    sets: Vec<BodySet>,
+    keyed: Option<Keyed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BodySet {
+    folder: Option<Raw>,
+    sum: [u8; 32],
+    runs: Vec<(u32, u32)>,
+    kept: Kept,
+}
+
 impl Manifest {
-    /// From a result's payload; `None` where it is no manifest of this version.
+    /// From a result's payload; `None` where it is no manifest of this version or the one before.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        Self::open(HEADER, payload)
+        let (_, body) = refs::open(payload)?;
+        if body.starts_with(HEADER_1) {
+            return Sets::open(HEADER_1, payload).and_then(Self::of_version_1);
+        }
+        let body = body.strip_prefix(HEADER).filter(|body| body.len() <= BODY_BYTES_MAX)?;
+        postcard::from_bytes::<Body>(body).ok()?.open()
     }
 
     /// As a result's payload.
     pub fn payload(&self) -> Vec<u8> {
-        self.seal(HEADER)
+        let facts = &self.sets.facts;
+        let mut body = Body {
+            kinds: Raw::default(),
+            names: Raw::default(),
+            marks: Raw::default(),
+            values: Vec::new(),
+            sets: Vec::new(),
+            keyed: self.keyed.clone(),
+        };
+        for fact in facts {
+            let kind = match fact {
+                Noted::File(..) => 0,
+                Noted::Absent(_) => 1,
+                Noted::Present(_) => 2,
+                Noted::Listing(..) => 3,
+                Noted::Variable(_, Some(_)) => 4,
+                Noted::Variable(_, None) => 5,
+            };
+            body.kinds.0.push(kind);
+            match fact {
+                Noted::File(_, mark) | Noted::Listing(_, mark) => body.marks.0.extend_from_slice(mark),
+                Noted::Variable(_, Some(value)) => body.values.push(value.clone()),
+                Noted::Absent(_) | Noted::Present(_) | Noted::Variable(_, None) => {}
+            }
+        }
+        body.names = Raw(names::pack(facts.iter().map(|fact| fact.name().0.as_slice())));
+        body.sets.extend(self.sets.sets.iter().map(|set| BodySet {
+            folder: set.bound.folder.clone(),
+            sum: set.bound.sum,
+            runs: runs(&set.facts),
+            kept: set.kept.clone(),
+        }));
+        let bytes = postcard::to_extend(&body, HEADER.to_vec()).unwrap_or_default();
+        refs::seal(&self.sets.blobs(), &bytes)
     }
 
     /// What the newest set gave of which every fact holds now, or why there is none: what is wrong with the
     /// newest set.
     pub fn find(&self, room: &Room, env: &Env) -> Result<&Kept, Miss> {
         let here = bound_of(room);
-        let elsewhere = |bound: &Option<Raw>| {
-            let other = bound.as_ref().filter(|bound| **bound != here)?;
+        let elsewhere = |bound: &Bound| {
+            let other = bound.folder.as_ref().filter(|folder| **folder != here)?;
             Some(Miss::OtherFolder(spolia_core::codec::escape(&other.0)))
         };
-        self.newest_that_holds(&room.story, elsewhere, |fact| fact.fails(room, env))
+        // The digests of now, of those facts that were looked at.
+        let found = RefCell::new(vec![None; self.sets.facts.len()]);
+        let fails = |number: usize, fact: &Noted| {
+            let mut digest = None;
+            let miss = fact.fails(room, env, &mut digest);
+            if let Some(known) = found.borrow_mut().get_mut(number) {
+                *known = digest;
+            }
+            miss
+        };
+        let differ = |bound: &Bound, facts: &[u32]| {
+            let found = found.borrow();
+            let digests = facts.iter().filter_map(|number| found.get(*number as usize)?.as_ref());
+            let differ = sum(digests) != bound.sum;
+            differ.then(|| Miss::InputChanged(format!("one of {} inputs", facts.len())))
+        };
+        self.sets.newest_that_holds(&room.story, elsewhere, fails, differ)
     }
 
     /// Adds what a compile gave as the newest set. One with the same facts is replaced.
     pub fn add(&mut self, seen: Seen, kept: Kept, room: &Room) {
-        let bound = seen.bound.then(|| bound_of(room));
-        self.add_newest(bound, seen.facts, kept);
+        self.add_bound(seen.bound.then(|| bound_of(room)), seen.facts, kept);
     }
+
+    fn add_bound(&mut self, folder: Option<Raw>, mut facts: Vec<Fact>, kept: Kept) {
+        let mut known = HashSet::new();
+        let mut first: Vec<bool> = facts.iter().map(|fact| known.insert(fact)).collect();
+        let mut first = first.drain(..);
+        facts.retain(|_| first.next() == Some(true));
+        let digests = facts.iter().filter_map(|fact| match fact {
+            Fact::File(_, digest) | Fact::Listing(_, digest) => Some(digest),
+            Fact::Absent(_) | Fact::Present(_) | Fact::Variable(..) => None,
+        });
+        let bound = Bound { folder, sum: sum(digests) };
+        self.sets.add_newest(bound, facts.into_iter().map(Noted::of).collect(), kept);
+    }
+
+    fn of_version_1(earlier: Sets<Fact, Option<Raw>>) -> Option<Self> {
+        // Nothing was ever called that, and it could not be written down.
+        if earlier.facts.iter().any(|fact| Noted::of(fact.clone()).name().0.contains(&0)) {
+            return None;
+        }
+        let mut manifest = Self::default();
+        for set in earlier.sets {
+            // Their numbers were checked when they were read.
+            let facts = set.facts.iter().filter_map(|number| earlier.facts.get(*number as usize).cloned());
+            manifest.add_bound(set.bound, facts.collect(), set.kept);
+        }
+        Some(manifest)
+    }
+
+    /// How many sets there are.
+    pub fn sets(&self) -> usize {
+        self.sets.sets()
+    }
+}
+
+impl Body {
+    /// What it says, if that fits together.
+    fn open(self) -> Option<Manifest> {
+        let count = self.kinds.0.len();
+        let names = names::unpack(&self.names.0, count, NAMES_BYTES_MAX)?;
+        let (marks, half) = self.marks.0.as_chunks::<2>();
+        let (mut marks, mut values) = (marks.iter().copied(), self.values.into_iter());
+        let mut facts = Vec::with_capacity(count);
+        for (kind, name) in self.kinds.0.iter().zip(names.into_iter().map(Raw)) {
+            facts.push(match kind {
+                0 => Noted::File(name, marks.next()?),
+                1 => Noted::Absent(name),
+                2 => Noted::Present(name),
+                3 => Noted::Listing(name, marks.next()?),
+                4 => Noted::Variable(name, Some(values.next()?)),
+                5 => Noted::Variable(name, None),
+                _ => return None,
+            });
+        }
+        if !half.is_empty() || marks.next().is_some() || values.next().is_some() {
+            return None;
+        }
+        let mut sets = Vec::with_capacity(self.sets.len());
+        for set in self.sets {
+            let bound = Bound { folder: set.folder, sum: set.sum };
+            sets.push(Set { bound, facts: numbers(&set.runs, count)?, kept: set.kept });
+        }
+        Some(Manifest { sets: Sets { facts, sets }, keyed: self.keyed })
+    }
+}
+
+/// Numbers that follow each other, as the first and how many.
+fn runs(numbers: &[u32]) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((first, count)) if first.checked_add(*count) == Some(*number) => *count += 1,
+            _ => runs.push((*number, 1)),
+        }
+    }
+    runs
+}
+
+/// What [`runs`] made; `None` where a number is not below `count`, or there are more of them.
+fn numbers(runs: &[(u32, u32)], count: usize) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for (first, length) in runs {
+        let end = first.checked_add(*length).filter(|end| *end as usize <= count)?;
+        if numbers.len() + *length as usize > count {
+            return None;
+        }
+        numbers.extend(*first..end);
+    }
+    Some(numbers)
+}
+
+/// What a set with these digests goes by.
+fn sum<'d>(digests: impl Iterator<Item = &'d [u8; 32]>) -> [u8; 32] {
+    let mut all = b"spolia cc set\n".to_vec();
+    for digest in digests {
+        all.extend_from_slice(digest);
+    }
+    *Digest::blake3(&all).as_bytes()
+}
+
+fn mark(digest: &[u8; 32]) -> Mark {
+    [digest[0], digest[1]]
 }
 
 /// What a bound set is bound to: the call's folder, as it is spelled.
@@ -104,17 +319,39 @@ impl std::fmt::Display for Fact {
     }
 }
 
-impl Fact {
-    /// Why it does not hold now; `None` where it does.
-    fn fails(&self, room: &Room, env: &Env) -> Option<Miss> {
+impl Noted {
+    fn of(fact: Fact) -> Self {
+        match fact {
+            Fact::File(path, digest) => Self::File(path, mark(&digest)),
+            Fact::Absent(path) => Self::Absent(path),
+            Fact::Present(path) => Self::Present(path),
+            Fact::Listing(path, digest) => Self::Listing(path, mark(&digest)),
+            Fact::Variable(name, value) => Self::Variable(name, value),
+        }
+    }
+
+    fn name(&self) -> &Raw {
+        match self {
+            Self::File(name, _)
+            | Self::Absent(name)
+            | Self::Present(name)
+            | Self::Listing(name, _)
+            | Self::Variable(name, _) => name,
+        }
+    }
+
+    /// Why it does not hold now; `None` where it does, as far as the mark tells. `now` becomes the digest of now.
+    fn fails(&self, room: &Room, env: &Env, now: &mut Option<[u8; 32]>) -> Option<Miss> {
         let name = |path: &Raw| spolia_core::codec::escape(path.0.get(1..).unwrap_or_default());
         let here = |path: &Raw| room.site.read(&path.0);
         match self {
-            Self::File(path, digest) => {
+            Self::File(path, marked) => {
                 let Some(file) = here(path) else { return Some(Miss::InputGone(name(path))) };
                 match room.digest(&file) {
-                    Ok((_, found)) if found.as_bytes() == digest => None,
-                    Ok(_) => Some(Miss::InputChanged(name(path))),
+                    Ok((_, found)) => {
+                        let found = now.insert(*found.as_bytes());
+                        (mark(found) != *marked).then(|| Miss::InputChanged(name(path)))
+                    }
                     Err(_) => Some(Miss::InputGone(name(path))),
                 }
             }
@@ -126,9 +363,9 @@ impl Fact {
                 let there = here(path).is_some_and(|file| rustix::fs::stat(&file).is_ok());
                 (!there).then(|| Miss::InputGone(name(path)))
             }
-            Self::Listing(path, digest) => {
-                let found = here(path).and_then(|folder| listing(room, &folder));
-                (found.as_ref() != Some(digest)).then(|| Miss::ListingChanged(name(path)))
+            Self::Listing(path, marked) => {
+                *now = here(path).and_then(|folder| listing(room, &folder));
+                (now.as_ref().map(mark) != Some(*marked)).then(|| Miss::ListingChanged(name(path)))
             }
             Self::Variable(variable, value) => {
                 let text = String::from_utf8_lossy(&variable.0);
@@ -227,7 +464,130 @@ mod tests {
             manifest.add(Seen { facts: vec![own, all], bound: false }, kept("x"), &room);
         }
         assert_eq!(manifest.sets(), SETS_MAX);
-        assert_eq!(manifest.facts.len(), SETS_MAX + 1);
+        assert_eq!(manifest.sets.facts.len(), SETS_MAX + 1);
+    }
+
+    #[test]
+    fn all_of_it_comes_back_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let room = room(temp.path());
+        let keyed = Keyed { arguments: vec!["-O2".to_owned()], others: vec![("source".to_owned(), 7)] };
+        let mut manifest = Manifest { keyed: Some(keyed), ..Manifest::default() };
+        for number in 0..4u8 {
+            let path = |name: &str| Raw(format!("~/include/{name}{}", number % 2).into_bytes());
+            let facts = vec![
+                Fact::File(path("a"), [number; 32]),
+                Fact::File(Raw(b"=/usr/include/b.h".to_vec()), [9; 32]),
+                Fact::Absent(path("c")),
+                Fact::Present(path("d")),
+                Fact::Listing(path("e"), [number; 32]),
+                Fact::Variable(Raw(b"A".to_vec()), Some(Raw(vec![0, number]))),
+                Fact::Variable(Raw(b"B".to_vec()), None),
+                Fact::File(path("a"), [number; 32]),
+            ];
+            manifest.add(Seen { facts, bound: number == 2 }, kept("x"), &room);
+        }
+        assert_eq!(manifest.sets(), 4);
+        assert_eq!(Manifest::parse(&manifest.payload()), Some(manifest));
+    }
+
+    /// What the marks do not tell apart the sum does.
+    #[test]
+    fn a_digest_with_the_same_mark_is_another_digest() {
+        let temp = tempfile::tempdir().unwrap();
+        let room = room(temp.path());
+        let env = Env::default();
+        std::fs::write(temp.path().join("h"), "now").unwrap();
+        let now = *Digest::blake3(b"now").as_bytes();
+        let path = Raw(b"~/h".to_vec());
+        for byte in 2..32 {
+            let mut other = now;
+            other[byte] ^= 1;
+            let mut manifest = Manifest::default();
+            for digest in [now, other] {
+                let facts = vec![Fact::File(path.clone(), digest)];
+                manifest.add(
+                    Seen { facts, bound: false },
+                    kept(if digest == now { "now" } else { "other" }),
+                    &room,
+                );
+            }
+            assert_eq!((manifest.sets(), manifest.sets.facts.len()), (2, 1), "they share a fact");
+            let manifest = Manifest::parse(&manifest.payload()).unwrap();
+            assert_eq!(manifest.find(&room, &env), Ok(&kept("now")), "{byte}");
+        }
+        let mut manifest = Manifest::default();
+        let mut other = now;
+        other[31] ^= 1;
+        manifest.add(Seen { facts: vec![Fact::File(path, other)], bound: false }, kept("other"), &room);
+        assert_eq!(manifest.find(&room, &env), Err(Miss::InputChanged("one of 1 inputs".to_owned())));
+    }
+
+    /// Two files that have changed places.
+    #[test]
+    fn which_file_has_which_digest_is_in_the_sum() {
+        let temp = tempfile::tempdir().unwrap();
+        let room = room(temp.path());
+        for (name, content) in [("a", "one"), ("b", "two")] {
+            std::fs::write(temp.path().join(name), content).unwrap();
+        }
+        let (a, b) = (file(&room, "a"), file(&room, "b"));
+        let (Fact::File(path_a, digest_a), Fact::File(path_b, digest_b)) = (a, b) else { panic!() };
+        assert_ne!(sum([&digest_a, &digest_b].into_iter()), sum([&digest_b, &digest_a].into_iter()));
+        let mut manifest = Manifest::default();
+        let facts = vec![Fact::File(path_a, digest_b), Fact::File(path_b, digest_a)];
+        manifest.add(Seen { facts, bound: false }, kept("x"), &room);
+        assert_eq!(manifest.find(&room, &Env::default()), Err(Miss::InputChanged("/a".to_owned())));
+    }
+
+    #[test]
+    fn version_1_is_read_and_written_as_this_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let room = room(temp.path());
+        for name in ["a", "b"] {
+            std::fs::write(temp.path().join(name), name).unwrap();
+        }
+        let digest = |content: &[u8]| *Digest::blake3(content).as_bytes();
+        // Bytes as the first version wrote them: three facts, and two sets of them.
+        let mut body = b"spolia cc 1\n".to_vec();
+        body.push(3);
+        body.extend([&[0, 3][..], b"~/a", &digest(b"a")].concat());
+        body.extend([&[0, 3][..], b"~/b", &digest(b"b")].concat());
+        body.extend([&[1, 3][..], b"~/c"].concat());
+        body.push(2);
+        let log_and_cost = |body: &mut Vec<u8>, log: &[u8]| {
+            // No outputs.
+            body.push(0);
+            body.push(log.len() as u8);
+            body.extend_from_slice(log);
+            body.extend(postcard::to_stdvec(&spolia_core::Cost::default()).unwrap());
+        };
+        body.extend([0, 2, 0, 2]);
+        log_and_cost(&mut body, b"old");
+        let here = bound_of(&room).0;
+        body.extend([&[1, here.len() as u8], here.as_slice(), &[3, 0, 1, 2]].concat());
+        log_and_cost(&mut body, b"new");
+        let payload = refs::seal(&[], &body);
+        let manifest = Manifest::parse(&payload).unwrap();
+        assert_eq!(manifest.find(&room, &Env::default()), Ok(&kept("new")));
+        let written = manifest.payload();
+        assert!(refs::open(&written).unwrap().1.starts_with(HEADER));
+        assert_eq!(Manifest::parse(&written), Some(manifest));
+        std::fs::write(temp.path().join("b"), "changed").unwrap();
+        assert_eq!(Manifest::parse(&written).unwrap().find(&room, &Env::default()), Ok(&kept("old")));
+        for cut in 0..payload.len() {
+            let _cut = Manifest::parse(&payload[..cut]);
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let all: Vec<u32> = vec![0, 1, 2, 7, 8, 3, 9];
+        assert_eq!(runs(&all), [(0, 3), (7, 2), (3, 1), (9, 1)]);
+        assert_eq!(numbers(&runs(&all), 10), Some(all));
+        assert_eq!(numbers(&[(0, 10), (0, 1)], 10), None, "more than there are");
+        assert_eq!(numbers(&[(5, 6)], 10), None);
+        assert_eq!(numbers(&[(u32::MAX, 2)], 10), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Outputs into the store and back to where a call wants them. Knows no compiler.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,10 @@ use spolia_store::{Entry, Store, StoreError};
 use crate::Room;
 use crate::sets::{KeptOutput, Raw};
 
-/// Texts up to this size lie in the manifest itself, bytes: a depfile names what the facts name, so that there it packs to
-/// next to nothing, and a file of its own would take a block.
+/// Texts up to this size lie in the manifest itself, bytes: a depfile packs well, and a file of its own would take a block.
 const INLINE_BYTES_MAX: usize = 32 << 10;
+/// Files shorter than this as well, bytes: one of its own would take a block and not be packed.
+const INLINE_FILE_BYTES_END: u64 = 4096;
 
 /// How an output gets to its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,12 +41,14 @@ pub struct Place {
     pub share: Share,
     /// Whether a compile that succeeded may leave it out.
     pub optional: bool,
+    /// Whether a symlink that stands there is replaced; else its target is written.
+    pub replaces_link: bool,
 }
 
 impl Place {
     /// An output that is always there.
     pub fn new(name: &str, path: PathBuf, share: Share) -> Self {
-        Self { name: name.to_owned(), path, share, optional: false }
+        Self { name: name.to_owned(), path, share, optional: false, replaces_link: false }
     }
 }
 
@@ -129,6 +132,15 @@ pub fn keep_file(
             return Ok(Some(KeptOutput { name, digest, size: key.size, executable, inline: None }));
         }
     }
+    // Who wants hard links wants something to link to.
+    if share != Share::HardLink && metadata.len() < INLINE_FILE_BYTES_END {
+        let mut content = Vec::with_capacity(INLINE_FILE_BYTES_END as usize);
+        let limited = (&file).take(INLINE_FILE_BYTES_END).read_to_end(&mut content);
+        let length = limited.map_err(|error| at("read", path, error))?;
+        if (length as u64) < INLINE_FILE_BYTES_END {
+            return Ok(Some(keep_bytes(room, name, &content, executable)?));
+        }
+    }
     let imported = room.store.import(&file)?;
     Ok(Some(KeptOutput {
         name: name.to_owned(),
@@ -179,16 +191,19 @@ fn link(room: &Room, kept: &KeptOutput, path: &Path) -> bool {
     rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Puts a kept output at `path`.
+/// Puts a kept output in its place.
 ///
 /// # Errors
 /// It is gone from the store; the place cannot be written.
-pub fn put(room: &Room, kept: &KeptOutput, path: &Path, share: Share) -> Result<(), ReplayError> {
-    if share == Share::HardLink && link(room, kept, path) {
+pub fn put(room: &Room, kept: &KeptOutput, place: &Place) -> Result<(), ReplayError> {
+    let Place { path, share, .. } = place;
+    let create = |path, executable| create(path, executable, place.replaces_link);
+    if *share == Share::HardLink && link(room, kept, path) {
         return Ok(());
     }
     if let Some(Raw(inline)) = &kept.inline {
-        return write(path, inline, kept.executable);
+        let mut file = create(path, kept.executable).map_err(|error| at("write", path, error))?;
+        return file.write_all(inline).map_err(|error| at("write", path, error));
     }
     let gone = || ReplayError::Gone { name: kept.name.clone() };
     let blob = kept.blob().ok_or_else(gone)?;
@@ -212,13 +227,13 @@ pub fn put(room: &Room, kept: &KeptOutput, path: &Path, share: Share) -> Result<
 /// # Errors
 /// The place cannot be written.
 pub fn write(path: &Path, content: &[u8], executable: bool) -> Result<(), ReplayError> {
-    let mut file = create(path, executable).map_err(|error| at("write", path, error))?;
+    let mut file = create(path, executable, false).map_err(|error| at("write", path, error))?;
     file.write_all(content).map_err(|error| at("write", path, error))
 }
 
 /// An empty file at `path`, as a compiler would make it. One with several names loses this one first, so that
-/// what the others name stays.
-fn create(path: &Path, executable: bool) -> std::io::Result<File> {
+/// what the others name stays; so does a symlink where it is to be replaced.
+fn create(path: &Path, executable: bool, replaces_link: bool) -> std::io::Result<File> {
     let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
     let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, path, new, mode) {
@@ -227,8 +242,8 @@ fn create(path: &Path, executable: bool) -> std::io::Result<File> {
         Err(errno) => return Err(errno.into()),
     }
     let stat = rustix::fs::lstat(path)?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    if regular {
+    let found = FileType::from_raw_mode(stat.st_mode);
+    if found == FileType::RegularFile || (replaces_link && found == FileType::Symlink) {
         rustix::fs::unlink(path)?;
         return Ok(File::from(rustix::fs::openat(CWD, path, new, mode)?));
     }

@@ -1,8 +1,10 @@
 //! What one call works with: the store, the memo of digests, its scratch names. Knows no compiler.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use spolia_core::{ActionKey, Digest};
+use spolia_engine::observe;
 use spolia_store::{Entry, LocalOptions, LocalStore, StatKey, StatMemo, Store, StoreError};
 
 use crate::{Site, Story};
@@ -59,6 +61,12 @@ impl Room {
     /// A folder for files that are not entries: `cc/NAME` in the store.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.store.base().join("cc").join(name)
+    }
+
+    /// The library by which an observed compiler says what it asks for; `preload` is what the caller preloads. `None` where it cannot
+    /// be had.
+    pub(crate) fn observer(&self, preload: Option<&OsStr>) -> Option<PathBuf> {
+        observe::install(&self.store.base().join("observe"), preload).ok()
     }
 
     /// Puts `content` at `path`, which is in the store, whole and at once. A memo that cannot be written costs time.

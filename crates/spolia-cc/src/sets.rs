@@ -76,17 +76,18 @@ pub struct Kept {
 
 /// The facts of one run and what it gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Set<B> {
-    bound: B,
-    facts: Vec<u32>,
-    kept: Kept,
+pub(crate) struct Set<B> {
+    pub(crate) bound: B,
+    /// Their numbers, each once.
+    pub(crate) facts: Vec<u32>,
+    pub(crate) kept: Kept,
 }
 
 /// All sets of one fast key. A fact that several sets share is there once, and looked at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sets<F, B> {
     pub(crate) facts: Vec<F>,
-    sets: Vec<Set<B>>,
+    pub(crate) sets: Vec<Set<B>>,
 }
 
 impl<F, B> Default for Sets<F, B> {
@@ -119,16 +120,27 @@ where
 
     /// As a result's payload.
     pub(crate) fn seal(&self, header: &[u8]) -> Vec<u8> {
+        let body = postcard::to_extend(self, header.to_vec()).unwrap_or_default();
+        refs::seal(&self.blobs(), &body)
+    }
+}
+
+impl<F, B> Sets<F, B>
+where
+    F: Clone + Eq + Hash,
+    B: PartialEq,
+{
+    /// All that the sets need, sorted.
+    pub(crate) fn blobs(&self) -> Vec<Digest> {
         let outputs = self.sets.iter().flat_map(|set| &set.kept.outputs);
         let mut blobs: Vec<Digest> = outputs.filter_map(KeptOutput::blob).collect();
         blobs.sort_unstable();
         blobs.dedup();
-        let body = postcard::to_extend(self, header.to_vec()).unwrap_or_default();
-        refs::seal(&blobs, &body)
+        blobs
     }
 
-    /// What the newest set gave that is not bound `elsewhere` and none of whose facts `fails` now. Each set that is
-    /// tried is told.
+    /// What the newest set gave that is not bound `elsewhere`, none of whose facts (by their numbers) `fails` now, and whose facts
+    /// together `differ` in nothing from what it is bound to. Each set that is tried is told.
     ///
     /// # Errors
     /// What is wrong with the newest set.
@@ -136,12 +148,13 @@ where
         &self,
         story: &Story,
         elsewhere: impl Fn(&B) -> Option<Miss>,
-        fails: impl Fn(&F) -> Option<Miss>,
+        fails: impl Fn(usize, &F) -> Option<Miss>,
+        differ: impl Fn(&B, &[u32]) -> Option<Miss>,
     ) -> Result<&Kept, Miss> {
         let mut states = vec![State::Unknown; self.facts.len()];
         let mut first = None;
         for (number, set) in self.sets.iter().enumerate().rev() {
-            let miss = elsewhere(&set.bound).or_else(|| {
+            let some_fails = || {
                 set.facts.iter().find_map(|number| {
                     let number = *number as usize;
                     match states[number] {
@@ -149,11 +162,12 @@ where
                         State::Fails => return Some(Miss::NeverSeen),
                         State::Unknown => {}
                     }
-                    let miss = fails(&self.facts[number]);
+                    let miss = fails(number, &self.facts[number]);
                     states[number] = if miss.is_some() { State::Fails } else { State::Holds };
                     miss
                 })
-            });
+            };
+            let miss = elsewhere(&set.bound).or_else(some_fails).or_else(|| differ(&set.bound, &set.facts));
             story.tell("set", || {
                 let all = self.sets.len();
                 let newest = if number + 1 == all { ", the newest" } else { "" };

@@ -1,76 +1,80 @@
-//! What the last compile of a source was keyed by, so that a miss can say what differs. Written on misses only;
-//! losing it loses words.
+//! What the last compile of a source that was kept was keyed by, so that a miss can say what differs. Written and read on misses
+//! only; losing it loses words.
 //!
 //! ```text
-//! v1/cc/trail/<3 hex>  = JSON of a Trail         the first digits of BLAKE3 of the folder and the source's path
+//! BLAKE3("spolia trail 2\n" folder 0 source)  →  the fast key         in the table of digests, `StatMemo::remember`
+//! keyed = argument* (name, u32)*                                      in the manifest at that key: one for all of its sets
+//! u32   = of the first four bytes of BLAKE3 of the value, as little-endian
 //! ```
-//!
-//! There are at most 4096 of them: sources that share one overwrite each other's.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use spolia_core::key::ExplainWriter;
-use spolia_core::{Digest, Explanation};
+use spolia_core::{ActionKey, Digest, Explanation};
 
 use crate::Room;
 use crate::call::{Call, Invocation, write_whole_key};
+use crate::direct::Manifest;
 
-/// The longest file that is read, bytes.
-const BYTES_MAX: u64 = 1 << 20;
+/// What a key was made of, as far as words need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keyed {
+    pub(crate) arguments: Vec<String>,
+    /// Whatever else, and a short sum of its value.
+    pub(crate) others: Vec<(String, u32)>,
+}
 
-/// What one compile was keyed by.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What a source in a folder is keyed by now.
 pub(crate) struct Trail {
-    folder: String,
-    source: String,
-    explanation: Explanation,
+    name: Digest,
+    pub(crate) keyed: Keyed,
+}
+
+impl Keyed {
+    fn of(explanation: &Explanation) -> Self {
+        let mut keyed = Self::default();
+        for line in &explanation.lines {
+            if line.group == "arguments" {
+                keyed.arguments.push(line.value.clone());
+            } else {
+                let digest = Digest::blake3(line.value.as_bytes());
+                let short = digest.as_bytes().first_chunk().copied().unwrap_or_default();
+                keyed.others.push((line.name.clone(), u32::from_le_bytes(short)));
+            }
+        }
+        keyed
+    }
 }
 
 impl Trail {
     /// That of a call; `None` where its key cannot be written.
     pub(crate) fn of(room: &Room, call: &Call<'_>, invocation: &mut dyn Invocation) -> Option<Self> {
-        let escape = |path: &std::path::Path| spolia_core::codec::escape(path.as_os_str().as_encoded_bytes());
-        let source = escape(invocation.source());
+        let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
+        let place = [bytes(&call.cwd), bytes(invocation.source())].join(&0);
+        let name = Digest::blake3(&[b"spolia trail 2\n".as_slice(), &place].concat());
         let mut writer = ExplainWriter::default();
         write_whole_key(room, call, invocation, &mut writer).ok()?;
-        Some(Self { folder: escape(&call.cwd), source, explanation: writer.into_explanation() })
-    }
-
-    fn path(&self, room: &Room) -> PathBuf {
-        let name = Digest::blake3(format!("{}\0{}", self.folder, self.source).as_bytes()).to_hex();
-        room.beside("trail").join(&name[..3])
+        Some(Self { name, keyed: Keyed::of(&writer.into_explanation()) })
     }
 
     /// What differs from the last compile of this source in this folder, in a sentence; `None` where there was none.
     pub(crate) fn changed(&self, room: &Room) -> Option<String> {
-        let path = self.path(room);
-        if std::fs::metadata(&path).ok()?.len() > BYTES_MAX {
-            return None;
-        }
-        let last: Self = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        if (&last.folder, &last.source) != (&self.folder, &self.source) {
-            return None;
-        }
-        describe(&last.explanation, &self.explanation)
+        let last = ActionKey(room.memo.recall(&self.name)?);
+        describe(&room.kept(last, Manifest::parse)?.keyed?, &self.keyed)
     }
 
-    /// Keeps it for the next miss.
-    pub(crate) fn write(&self, room: &Room) {
-        let Ok(text) = serde_json::to_vec(self) else { return };
-        room.write_memo(&self.path(room), &text);
+    /// Lets the next miss find what is kept at this key.
+    pub(crate) fn leads_to(&self, room: &Room, key: ActionKey) {
+        room.memo.remember(&self.name, &key.0);
     }
 }
 
 /// The first difference, in words. Arguments have no names: they are compared by their place.
-fn describe(then: &Explanation, now: &Explanation) -> Option<String> {
-    let arguments = |explanation: &Explanation| -> Vec<String> {
-        let lines = explanation.lines.iter().filter(|line| line.group == "arguments");
-        lines.map(|line| line.value.clone()).collect()
-    };
-    let (old, new) = (arguments(then), arguments(now));
+fn describe(then: &Keyed, now: &Keyed) -> Option<String> {
+    let (old, new) = (&then.arguments, &now.arguments);
     if old != new {
-        let at = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+        let at = old.iter().zip(new).take_while(|(old, new)| old == new).count();
         return Some(match (old.get(at), new.get(at)) {
             (Some(old), Some(new)) => format!("argument `{old}` is now `{new}`"),
             (None, Some(new)) => format!("argument `{new}` is new"),
@@ -78,13 +82,13 @@ fn describe(then: &Explanation, now: &Explanation) -> Option<String> {
             (None, None) => return None,
         });
     }
-    let differs = now.lines.iter().zip(&then.lines).find(|(now, then)| now != then);
+    let differs = now.others.iter().zip(&then.others).find(|(now, then)| now != then);
     Some(match differs {
-        Some((now, _)) if now.name == "source" => "the source changed".to_owned(),
-        Some((now, _)) if now.name == "compiler" => "the compiler changed".to_owned(),
-        Some((now, then)) if now.name == then.name => format!("`{}` changed", now.name),
-        Some((now, _)) => format!("`{}` is new", now.name),
-        None if then.lines.len() != now.lines.len() => "a variable appeared or went".to_owned(),
+        Some(((name, _), _)) if name == "source" => "the source changed".to_owned(),
+        Some(((name, _), _)) if name == "compiler" => "the compiler changed".to_owned(),
+        Some(((now, _), (then, _))) if now == then => format!("`{now}` changed"),
+        Some(((name, _), _)) => format!("`{name}` is new"),
+        None if then.others.len() != now.others.len() => "a variable appeared or went".to_owned(),
         // The same key, and yet no manifest: it was collected.
         None => return None,
     })
@@ -93,6 +97,7 @@ fn describe(then: &Explanation, now: &Explanation) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use spolia_core::key::Line;
     use spolia_core::key::{KeyWriter, Value};
 
     fn explanation(arguments: &[&str], source: &str) -> Explanation {
@@ -110,12 +115,19 @@ mod tests {
     fn the_first_difference_is_named() {
         let check = |new: Explanation, expect: Option<&str>| {
             let old = explanation(&["-O1", "-c"], "a");
-            assert_eq!(describe(&old, &new).as_deref(), expect);
+            assert_eq!(describe(&Keyed::of(&old), &Keyed::of(&new)).as_deref(), expect);
         };
         check(explanation(&["-O2", "-c"], "a"), Some("argument `-O1` is now `-O2`"));
         check(explanation(&["-O1", "-c", "-g"], "a"), Some("argument `-g` is new"));
         check(explanation(&["-O1"], "a"), Some("argument `-c` is gone"));
         check(explanation(&["-O1", "-c"], "b"), Some("the source changed"));
         check(explanation(&["-O1", "-c"], "a"), None);
+        let mut more = explanation(&["-O1", "-c"], "a");
+        more.lines.push(Line {
+            group: "variables".to_owned(),
+            name: "CPATH".to_owned(),
+            value: "x".to_owned(),
+        });
+        check(more, Some("a variable appeared or went"));
     }
 }

@@ -85,7 +85,7 @@ fn a_short_command_has_no_samples_and_says_so() {
 
 #[test]
 fn what_may_be_looked_at_closely_is() {
-    let closely = Closely { count_processes: true, own_cgroup: true };
+    let closely = Closely { count_processes: true, own_cgroup: true, ..Closely::default() };
     let taken = measured(
         &shell("for i in 1 2 3 4 5; do /bin/true; done; (/bin/true; true); sleep 0.2"),
         closely,
@@ -101,6 +101,16 @@ fn what_may_be_looked_at_closely_is() {
         Err(why) => eprintln!("there was no cgroup: {why}"),
     }
     assert!(taken.together_bytes.is_ok_and(|(bytes, _)| bytes > 100_000));
+}
+
+#[test]
+fn the_processor_s_speed_is_looked_at_while_it_runs() {
+    let closely = Closely { probe_speed: true, ..Closely::default() };
+    let long = measured(&shell(BURN), closely, None);
+    let speed = long.speed.clone().unwrap();
+    assert!(speed.probes >= 2 && speed.work_ns > 0.0, "{long:?}");
+    assert!(u128::from(speed.probes) <= long.wall.as_micros() / 3000 + 1, "{long:?}");
+    assert!(measured(&shell(BURN), Closely::default(), None).speed.unwrap_err().contains("not asked"));
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use spolia_cc::c::{args, deps, preprocess};
 use spolia_cc::detect::Memo;
-use spolia_cc::direct::Manifest;
+use spolia_cc::direct::{Fact, Manifest, Seen};
 use spolia_cc::rustc::{self, folders::Folders};
-use spolia_cc::{setup, site, summary, tally};
+use spolia_cc::sets::{Kept, Raw};
+use spolia_cc::{Room, Site, setup, site, summary, tally};
 use spolia_core::Digest;
 use spolia_store::refs;
 
@@ -210,13 +211,30 @@ pub(crate) const RESPONSE: Target = Target {
     tries: 4000,
 };
 
-/// The manifest of input sets: what is read is written as it was read.
+/// The manifest of input sets: what is read is written as it was read, also where an earlier version wrote it.
 pub(crate) const INPUT_SETS: Target = Target {
     name: "input-sets",
     seeds: || {
-        let empty = Manifest::default().payload();
-        let body = refs::open(&empty).map(|(_, body)| body.to_vec()).unwrap_or_default();
-        vec![empty, refs::seal(&[], &[body.as_slice(), &[1, 0, 2, b'=', b'x', 0]].concat())]
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let site = Site { cwd: folder.path().to_owned(), root: None };
+        let room = Room::open(&folder.path().join("store"), site).expect("a new store");
+        let mut manifest = Manifest::default();
+        let raw = |text: &str| Raw(text.as_bytes().to_vec());
+        for bound in [false, true] {
+            let facts = vec![
+                Fact::File(raw("~/a.h"), [u8::from(bound); 32]),
+                Fact::Absent(raw("~/b/c.h")),
+                Fact::Present(raw("=/usr/d")),
+                Fact::Listing(raw("=/usr"), [2; 32]),
+                Fact::Variable(raw("A"), Some(raw("x"))),
+                Fact::Variable(raw("B"), None),
+            ];
+            manifest.add(Seen { facts, bound }, Kept { log: raw("said"), ..Kept::default() }, &room);
+        }
+        // The first version: two facts, and one set of them.
+        let earlier: [&[u8]; 5] =
+            [b"spolia cc 1\n\x02\x00\x03~/a", &[7; 32], b"\x01\x03~/b", &[1, 0, 2, 0, 1], &[0; 12]];
+        vec![Manifest::default().payload(), manifest.payload(), refs::seal(&[], &earlier.concat())]
     },
     run: |raw| {
         if let Some(manifest) = Manifest::parse(raw) {

@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     compilers::CARGO_CONFIG,
     files::JOURNAL,
     files::DIGESTS,
+    files::MEMO,
     files::STATE,
     files::FRESH,
     files::BLOB,

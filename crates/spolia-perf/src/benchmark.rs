@@ -78,7 +78,14 @@ pub fn in_turn(first: &[Sample], second: &[Sample], figure: impl Fn(&Sample) -> 
     let turns = first.iter().zip(second).map(|(first, second)| first.turn.zip(second.turn));
     let led =
         turns.enumerate().map(|(at, turns)| turns.map_or(at % 2 == 1, |(first, second)| second < first));
-    InTurn { first: figures(first, &figure), second: figures(second, &figure), second_led: led.collect() }
+    let works = |side: &[Sample]| side.iter().map(|sample| sample.speed.map(|speed| speed.work_ns)).collect();
+    InTurn {
+        first: figures(first, &figure),
+        second: figures(second, &figure),
+        second_led: led.collect(),
+        first_works: works(first),
+        second_works: works(second),
+    }
 }
 
 /// The two verdicts of two sides whose runs were taken in turn, CPU and wall.

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spolia_engine::measure::{PeakFrom, Taken};
+use spolia_engine::measure::{PeakFrom, Speed, Taken};
 use spolia_engine::{End, measure};
 
 /// The version of facts, samples and files.
@@ -158,6 +158,9 @@ pub struct Sample {
     /// The processor that it was kept on; absent where it ran wherever the kernel chose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_on_cpu: Option<u32>,
+    /// How fast that processor was meanwhile; absent where it was not looked, or the run was too short for a look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Speed>,
     /// When it started, µs since 1970 by the machine's clock, which may be set meanwhile.
     pub started_at_us: Option<u64>,
     /// From start to exit by a clock that is never set, µs.
@@ -268,6 +271,7 @@ impl Sample {
             processes_seen: taken.processes_seen,
             cgroup_cpu_us: taken.cgroup_cpu_us.clone().ok(),
             left_running: Some(taken.left_running),
+            speed: taken.speed.as_ref().ok().copied(),
             own_cpu_us: Some(taken.own_cpu_us),
             ending,
             exit_code,

@@ -10,6 +10,9 @@
 //! so that what slows a machine for a tenth of a second slows both. Runs of different times are judged by all their
 //! ranks ([`judge`]).
 //!
+//! Where it is known of each run how fast the processor was meanwhile, and the costs follow that, runs in turn are judged by
+//! what they would have cost at an even speed ([`Even`]); medians are as measured.
+//!
 //! A comparison has one verdict for CPU time and one for wall time: a build that waits for a lock or a remote
 //! burns no CPU, and a busy machine changes wall time only. A comparison may be wrong in 0.5% of the cases in which
 //! nothing differs; its two verdicts share that ([`both_in_turn`]).
@@ -17,6 +20,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::bootstrap::{DRAWS, ratio_interval};
+use crate::statistics::even::Even;
 use crate::statistics::rank::mann_whitney;
 use crate::statistics::shift::{Interval, hodges_lehmann, median_ratio, shift_interval};
 use crate::statistics::turns::{Pair, Turns};
@@ -134,6 +138,8 @@ pub struct Verdict {
     pub medians: (Option<f64>, Option<f64>),
     /// How they were compared.
     pub test: Test,
+    /// How the costs were brought to an even speed of the processor; `None` where they were judged as they are.
+    pub even: Option<Even>,
     /// The relative difference: 0.2 is 20% more in the second. Of [`Test::Ranks`] that of the medians, of [`Test::Pairs`]
     /// [`Turns::middle`].
     pub effect: Option<f64>,
@@ -157,6 +163,7 @@ impl Verdict {
             runs,
             medians: (None, None),
             test: Test::Ranks,
+            even: None,
             effect: None,
             interval: None,
             shift: None,
@@ -200,6 +207,7 @@ pub fn judge(first: &[f64], second: &[f64], rule: &Rule) -> Verdict {
         runs,
         medians,
         test: Test::Ranks,
+        even: None,
         fewest: rule.runs_min(),
         p: test.p,
         effect,
@@ -219,6 +227,11 @@ pub struct InTurn {
     pub second: Vec<Option<f64>>,
     /// For each place, whether the second side went first.
     pub second_led: Vec<bool>,
+    /// What a fixed piece of work took while each run of the first side ran, in one unit; empty or with `None` where that is
+    /// not known.
+    pub first_works: Vec<Option<f64>>,
+    /// The same of the second side.
+    pub second_works: Vec<Option<f64>>,
 }
 
 impl InTurn {
@@ -232,13 +245,39 @@ impl InTurn {
         let pairs = sides.map(pair).collect::<Option<Vec<Pair>>>().filter(|_| is_whole)?;
         pairs.iter().all(|pair| pair.first > 0.0 && pair.second > 0.0).then_some(pairs)
     }
+
+    /// `pairs`, which are all of them, at an even speed of the processor.
+    fn evened(&self, pairs: &[Pair]) -> Option<(Even, Vec<Pair>)> {
+        let works = self.first_works.iter().zip(&self.second_works);
+        let works = works.map(|(first, second)| Some(((*first)?, (*second)?)));
+        let works = works.collect::<Option<Vec<(f64, f64)>>>().filter(|works| works.len() == pairs.len())?;
+        let runs: Vec<(f64, f64)> = pairs
+            .iter()
+            .zip(&works)
+            .flat_map(|(pair, work)| {
+                let (first, second) = ((pair.first, work.0), (pair.second, work.1));
+                if pair.second_led { [second, first] } else { [first, second] }
+            })
+            .collect();
+        let even = Even::of(&runs)?;
+        let cost = |pair: &Pair, work: &(f64, f64)| Pair {
+            first: even.cost((pair.first, work.0)),
+            second: even.cost((pair.second, work.1)),
+            ..*pair
+        };
+        Some((even, pairs.iter().zip(&works).map(|(pair, work)| cost(pair, work)).collect()))
+    }
 }
 
 /// Compares the second side to the first. Where the pairs are too few for their test, or not all are whole, all
 /// runs are compared with all, as by [`judge`].
 pub fn judge_in_turn(sides: &InTurn, rule: &Rule) -> Verdict {
     let found = sides.pairs().filter(|pairs| pairs.len() >= rule.pairs_min()).and_then(|pairs| {
-        let turns = Turns::of(&pairs);
+        let (even, judged) = match sides.evened(&pairs) {
+            Some((even, evened)) => (Some(even), evened),
+            None => (None, pairs.clone()),
+        };
+        let turns = Turns::of(&judged);
         let (coins, middle) = (turns.coins()?, turns.middle()?);
         let interval = |confidence: f64| {
             let ends = turns.interval(confidence)?;
@@ -249,6 +288,7 @@ pub fn judge_in_turn(sides: &InTurn, rule: &Rule) -> Verdict {
             runs: (pairs.len(), pairs.len()),
             medians: (side(|pair| pair.first), side(|pair| pair.second)),
             test: Test::Pairs,
+            even,
             fewest: rule.pairs_min(),
             p: coins.p,
             effect: middle.exp_m1(),
@@ -284,6 +324,7 @@ struct Found {
     runs: (usize, usize),
     medians: (Option<f64>, Option<f64>),
     test: Test,
+    even: Option<Even>,
     /// With fewer runs of each side nothing can be said.
     fewest: usize,
     p: f64,
@@ -303,6 +344,7 @@ impl Found {
             runs: self.runs,
             medians: self.medians,
             test: self.test,
+            even: self.even,
             effect: Some(self.effect),
             interval: self.interval,
             shift: None,
@@ -430,7 +472,13 @@ mod tests {
 
     fn swapped(sides: &InTurn) -> InTurn {
         let second_led = sides.second_led.iter().map(|led| !led).collect();
-        InTurn { first: sides.second.clone(), second: sides.first.clone(), second_led }
+        InTurn {
+            first: sides.second.clone(),
+            second: sides.first.clone(),
+            second_led,
+            first_works: sides.second_works.clone(),
+            second_works: sides.first_works.clone(),
+        }
     }
 
     #[test]
@@ -449,12 +497,47 @@ mod tests {
     }
 
     #[test]
+    fn the_processor_s_speed_is_taken_away_where_it_is_known() {
+        // Every run meets another machine, so its neighbours say nothing of it.
+        let sides = |factor: f64, is_known: bool| {
+            let mut sides = in_turn(factor, 40);
+            let slow = |at: usize, of: usize| 1.0 + ((at * 7919 + of * 31) % 20) as f64 / 20.0;
+            for at in 0..20 {
+                for (of, costs, works) in [
+                    (0, &mut sides.first, &mut sides.first_works),
+                    (1, &mut sides.second, &mut sides.second_works),
+                ] {
+                    costs[at] = costs[at].map(|cost| cost * slow(at, of));
+                    works.push(is_known.then(|| 3000.0 * slow(at, of)));
+                }
+            }
+            sides
+        };
+        let rule = Rule::default();
+        let verdict = judge_in_turn(&sides(1.2, true), &rule);
+        let even = verdict.even.unwrap();
+        assert!(even.explained > 0.8 && (even.slope - 1.0).abs() < 0.2, "{even:?}");
+        assert_eq!((verdict.word, verdict.test), (Word::Slower, Test::Pairs));
+        assert!((verdict.effect.unwrap() - 0.2).abs() < 0.03, "{verdict:?}");
+        // What is shown is what was measured.
+        let hidden = judge_in_turn(&sides(1.2, false), &rule);
+        assert_eq!((hidden.word, hidden.even, hidden.medians), (Word::Inconclusive, None, verdict.medians));
+        let faster = judge_in_turn(&swapped(&sides(1.2, true)), &rule);
+        assert_eq!((faster.word, faster.p), (Word::Faster, verdict.p));
+        assert_eq!(judge_in_turn(&sides(1.0, true), &rule).word, Word::Same);
+        // One run without it, and none is changed.
+        let mut hole = sides(1.2, true);
+        hole.second_works[7] = None;
+        assert_eq!(judge_in_turn(&hole, &rule), hidden);
+    }
+
+    #[test]
     fn too_few_pairs_and_zeros_are_compared_by_rank() {
         let rule = Rule::default();
         assert_eq!(rule.pairs_min(), 10);
         let check = |first: Vec<Option<f64>>, second: Vec<Option<f64>>, test: Test, word: Word| {
             let second_led = (0..first.len()).map(|at| at % 3 == 1).collect();
-            let verdict = judge_in_turn(&InTurn { first, second, second_led }, &rule);
+            let verdict = judge_in_turn(&InTurn { first, second, second_led, ..InTurn::default() }, &rule);
             assert_eq!((verdict.test, verdict.word), (test, word), "{verdict:?}");
         };
         let many = |value: f64, count: usize| -> Vec<Option<f64>> {

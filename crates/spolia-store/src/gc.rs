@@ -35,6 +35,8 @@ pub const LOW_WATER_PERCENT: u64 = 90;
 const LOCK_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The digest cache of a project that was not built for this long goes.
 const DIGESTS_AGE_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// What earlier versions kept beside the entries and nothing reads any more.
+const UNREAD: [&str; 2] = ["memo-1", "cc/trail"];
 
 /// What may stay.
 #[derive(Clone, Debug)]
@@ -484,6 +486,11 @@ fn sweep(store: &LocalStore, policy: &Policy, now_us: u64) -> Result<u64, StoreE
         if age(&path).is_some_and(is_old) {
             swept += u64::from(rustix::fs::unlink(&path).is_ok());
         }
+    }
+    for name in UNREAD {
+        let path = store.base().join(name);
+        let gone = rustix::fs::unlink(&path).is_ok() || std::fs::remove_dir_all(&path).is_ok();
+        swept += u64::from(gone);
     }
     if let Some(journal_age) = policy.journal_age {
         let first_kept = journal::day_of(now_us.saturating_sub(micros(journal_age)));

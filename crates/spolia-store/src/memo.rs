@@ -1,26 +1,25 @@
 //! The digests of files by what `stat` says of them, for programs that live for a few milliseconds: one
 //! small read finds one record, one small write keeps one. Shared by processes without locks. Knows no paths.
 //!
-//! ```text
-//! v1/memo-1 = page{6144}                         a sparse file; what was never written reads as zero
-//! page      = bucket{11} zero{224}               4096 bytes
-//! bucket    = record{4}
-//! record    = check8 u64le(dev) u64le(ino) u64le(size) i64le(mtime_ns) i64le(ctime_ns) digest32 u64le(marks)
-//! marks     = what a scan of the content found, in the scanner's own bits; 0 where it was not scanned; the highest
-//!             bit: vouched for
-//! check     = the first 8 bytes of BLAKE3("spolia memo 1\n" and the rest of the record)
-//! ```
+//! They lie in a hash table, whose format is in `memo/table.rs`:
 //!
-//! The page follows from `(dev, ino / 16)`, the bucket in it from `ino`: files that were made one after the other lie together, and
-//! a small store takes few blocks of the disk. A record that was torn by two writers, cut or flipped fails its
-//! check and counts as absent, so no lock is needed. A full bucket loses a record: a file is hashed again.
+//! ```text
+//! name  = of (dev, ino / 8), and the last three bits of ino: files that were made one after the other lie together
+//! state = u64le(dev) u64le(ino) u64le(size) i64le(mtime_ns) i64le(ctime_ns)
+//! marks = what a scan of the content found, in the scanner's own bits; 0 where it was not scanned; the highest
+//!         bit: vouched for
+//! ```
 //!
 //! A digest is kept only for a file that was settled when its hashing began, as in [`crate::digests`], or that the
 //! caller vouches for: it made the file itself and nobody else knows of it yet.
+//!
+//! A digest may also be kept under the digest of a name that is no file ([`StatMemo::remember`]). Its state is 8 bytes of ones,
+//! which no device has for a number, and that digest.
+
+mod table;
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -29,27 +28,21 @@ use spolia_core::{Digest, DigestFunction};
 use crate::digests::{DigestCache, StatKey, machine_now_ns};
 use crate::hash;
 use crate::local::{LocalStore, content};
+pub use table::probe;
+use table::{State, Table};
 
-const PAGES: u64 = 6144;
-const PAGE_BYTES: u64 = 4096;
-const PAGE_BUCKETS: u64 = 11;
-/// So many files with numbers that follow each other share a page: two such runs always fit.
-const RUN: u64 = 16;
-const WAYS: usize = 4;
-const RECORD_BYTES: usize = 88;
-const BUCKET_BYTES: usize = WAYS * RECORD_BYTES;
 /// The longest word that a scan may look for, bytes.
 const WORD_BYTES_MAX: usize = 64;
 /// The mark of a file that its maker vouches for.
 const VOUCHED: u64 = 1 << 63;
+/// The device of what is no file.
+const NO_FILE: u64 = u64::MAX;
 /// How often a file that changes while it is read is read again.
 const TRIES_MAX: usize = 3;
 
 /// The digests of files that have been hashed before, on this machine. One thread at a time.
 pub struct StatMemo {
-    path: PathBuf,
-    reader: OnceCell<Option<File>>,
-    writer: OnceCell<Option<File>>,
+    table: Table,
     writable: bool,
     now_ns: i64,
     clock: OnceCell<DigestCache>,
@@ -59,14 +52,13 @@ pub struct StatMemo {
 impl StatMemo {
     /// That of a store. Nothing is opened before it is needed.
     pub fn new(store: &LocalStore) -> Self {
+        let tmp = store.base().join("tmp");
         Self {
-            path: store.base().join("memo-1"),
-            reader: OnceCell::new(),
-            writer: OnceCell::new(),
+            table: Table::new(store.base().join("memo-2"), tmp.clone()),
             writable: store.is_writable(),
             now_ns: machine_now_ns(),
             clock: OnceCell::new(),
-            clock_folder: store.base().join("tmp"),
+            clock_folder: tmp,
         }
     }
 
@@ -77,21 +69,29 @@ impl StatMemo {
 
     /// The same with the marks of its scan.
     pub fn lookup_marked(&self, key: &StatKey) -> Option<(Digest, u64)> {
-        let reader = self.reader.get_or_init(|| File::open(&self.path).ok()).as_ref()?;
-        let bucket = read_bucket(reader, bucket_of(key))?;
-        let found =
-            bucket.as_chunks::<RECORD_BYTES>().0.iter().find(|record| record[8..48] == encode(key))?;
-        let mut digest = [0; 32];
-        digest.copy_from_slice(&found[48..80]);
-        let mut marks = [0; 8];
-        marks.copy_from_slice(&found[80..]);
-        let digest = Digest::new(DigestFunction::Blake3, digest);
-        let marks = u64::from_le_bytes(marks);
+        if key.dev == NO_FILE {
+            return None;
+        }
+        let (digest, marks) = self.table.find(name_of(key.dev, key.ino), &encode(key))?;
         // Guards against a clock that was set back since the record was made.
         if marks & VOUCHED == 0 && !key.is_settled(self.now_ns) {
             return None;
         }
-        (found[..8] == check(&found[8..])).then_some((digest, marks & !VOUCHED))
+        Some((Digest::new(DigestFunction::Blake3, digest), marks & !VOUCHED))
+    }
+
+    /// What was last kept under the digest of a name that is no file's.
+    pub fn recall(&self, name: &Digest) -> Option<Digest> {
+        let (short, state) = name_of_no_file(name);
+        self.table.find(short, &state).map(|(digest, _)| Digest::new(DigestFunction::Blake3, digest))
+    }
+
+    /// Keeps a digest under that of a name. Losing it must lose nothing but time or words.
+    pub fn remember(&self, name: &Digest, digest: &Digest) {
+        if self.writable && digest.function() == DigestFunction::Blake3 {
+            let (short, state) = name_of_no_file(name);
+            self.table.keep(short, &state, digest.as_bytes(), 0);
+        }
     }
 
     /// Keeps the digest of a file that the caller has just made or put in place, and of which nobody else knows yet:
@@ -112,22 +112,9 @@ impl StatMemo {
     }
 
     fn write(&self, key: &StatKey, digest: &Digest, marks: u64) {
-        let Some(writer) = self.writer.get_or_init(|| open_for_writing(&self.path)) else { return };
-        let at = bucket_of(key);
-        let bucket = read_bucket(writer, at).unwrap_or([0; BUCKET_BYTES]);
-        let records = bucket.as_chunks::<RECORD_BYTES>().0;
-        let same = records.iter().position(|record| record[8..24] == encode(key)[..16]);
-        let empty = || records.iter().position(|record| record.iter().all(|byte| *byte == 0));
-        let any = usize::from(digest.as_bytes()[0]) % WAYS;
-        let way = same.or_else(empty).unwrap_or(any);
-        let mut record = [0; RECORD_BYTES];
-        record[8..48].copy_from_slice(&encode(key));
-        record[48..80].copy_from_slice(digest.as_bytes());
-        record[80..].copy_from_slice(&marks.to_le_bytes());
-        let sum = check(&record[8..]);
-        record[..8].copy_from_slice(&sum);
-        // What is not written is hashed again.
-        let _lost = writer.write_all_at(&record, at + (way * RECORD_BYTES) as u64);
+        if key.dev != NO_FILE {
+            self.table.keep(name_of(key.dev, key.ino), &encode(key), digest.as_bytes(), marks);
+        }
     }
 
     /// The clock that the kernel stamps files of local file systems with, ns since 1970.
@@ -218,24 +205,23 @@ impl StatMemo {
     }
 }
 
-fn open_for_writing(path: &Path) -> Option<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)).ok().map(File::from)
+/// The name of a file: of eight whose numbers follow each other all but the last three bits are the same.
+fn name_of(dev: u64, ino: u64) -> u64 {
+    // SplitMix64 (Steele, Lea, Flood 2014).
+    let mut mixed = ((ino >> 3) ^ dev.rotate_left(32)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) << 3 | (ino & 7)
 }
 
-/// Offset of the bucket, bytes.
-fn bucket_of(key: &StatKey) -> u64 {
-    let mixed = ((key.ino / RUN) ^ key.dev.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) % PAGES * PAGE_BYTES + key.ino % PAGE_BUCKETS * BUCKET_BYTES as u64
+fn name_of_no_file(name: &Digest) -> (u64, State) {
+    let mut state = [0xff; 40];
+    state[8..].copy_from_slice(name.as_bytes());
+    let short = name.as_bytes().first_chunk().copied().unwrap_or_default();
+    (u64::from_le_bytes(short), state)
 }
 
-fn read_bucket(file: &File, at: u64) -> Option<[u8; BUCKET_BYTES]> {
-    let mut bucket = [0; BUCKET_BYTES];
-    let length = file.read_at(&mut bucket, at).ok()?;
-    (length > 0).then_some(bucket)
-}
-
-fn encode(key: &StatKey) -> [u8; 40] {
+fn encode(key: &StatKey) -> State {
     let mut raw = [0; 40];
     raw[..8].copy_from_slice(&key.dev.to_le_bytes());
     raw[8..16].copy_from_slice(&key.ino.to_le_bytes());
@@ -243,14 +229,6 @@ fn encode(key: &StatKey) -> [u8; 40] {
     raw[24..32].copy_from_slice(&key.mtime_ns.to_le_bytes());
     raw[32..].copy_from_slice(&key.ctime_ns.to_le_bytes());
     raw
-}
-
-fn check(rest: &[u8]) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"spolia memo 1\n").update(rest);
-    let mut sum = [0; 8];
-    sum.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    sum
 }
 
 #[cfg(test)]
@@ -282,35 +260,25 @@ mod tests {
     }
 
     #[test]
-    fn files_that_were_made_together_lie_together() {
+    fn a_name_that_is_no_file_never_answers_for_one() {
         let temp = tempfile::tempdir().unwrap();
+        let name = Digest::blake3(b"name");
+        memo(temp.path()).remember(&name, &Digest::blake3(b"one"));
+        memo(temp.path()).remember(&name, &Digest::blake3(b"two"));
         let memo = memo(temp.path());
-        for ino in 1600..1600 + 8 * RUN {
-            memo.note(&key(ino), &Digest::blake3(&ino.to_le_bytes()), 0, machine_now_ns());
-        }
-        let pages: std::collections::BTreeSet<u64> =
-            (1600..1600 + 8 * RUN).map(|ino| bucket_of(&key(ino)) / PAGE_BYTES).collect();
-        assert!(pages.len() <= 8, "{} pages", pages.len());
-        let last = (0..100_000).map(|ino| bucket_of(&key(ino)) % PAGE_BYTES).max();
-        assert_eq!(last, Some((PAGE_BUCKETS - 1) * BUCKET_BYTES as u64));
-    }
-
-    #[test]
-    fn a_flipped_or_cut_record_is_absent() {
-        let temp = tempfile::tempdir().unwrap();
-        memo(temp.path()).note(&key(7), &Digest::blake3(b"x"), 0, machine_now_ns());
-        let path = temp.path().join("v1/memo-1");
-        let whole = std::fs::read(&path).unwrap();
-        let from = usize::try_from(bucket_of(&key(7))).unwrap();
-        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        for (at, byte) in whole.iter().copied().enumerate().skip(from).take(RECORD_BYTES) {
-            let flipped = byte ^ 1;
-            file.write_all_at(&[flipped], at as u64).unwrap();
-            assert_eq!(memo(temp.path()).lookup(&key(7)), None, "{at}");
-            file.write_all_at(&[byte], at as u64).unwrap();
-        }
-        std::fs::write(&path, &whole[..from + 9]).unwrap();
-        assert_eq!(memo(temp.path()).lookup(&key(7)), None);
+        assert_eq!(memo.recall(&name), Some(Digest::blake3(b"two")));
+        assert_eq!(memo.recall(&Digest::blake3(b"other")), None);
+        let number = |at: usize| u64::from_le_bytes(*name.as_bytes()[at..].first_chunk().unwrap());
+        let alike = StatKey {
+            dev: NO_FILE,
+            ino: number(0),
+            size: number(8),
+            mtime_ns: number(16) as i64,
+            ctime_ns: number(24) as i64,
+        };
+        memo.vouch(&alike, &Digest::blake3(b"three"));
+        assert_eq!(memo.lookup(&alike), None);
+        assert_eq!(memo.recall(&name), Some(Digest::blake3(b"two")));
     }
 
     #[test]

@@ -261,6 +261,10 @@ fn leftovers_are_swept_and_what_is_in_use_is_not() {
         ("locks", "keys", true),
         ("digests", "old", true),
         ("digests", "new", false),
+        // Of earlier versions.
+        ("cc/trail", "abc", false),
+        ("", "memo-1", false),
+        ("", "memo-2", true),
     ] {
         let path = base.join(folder).join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -275,7 +279,9 @@ fn leftovers_are_swept_and_what_is_in_use_is_not() {
         JournalWriter::new(&f.store, &run).append(&event(0, "x")).unwrap();
     }
     let report = gc::collect(&f.store, &Policy::default(), now_us(), false).unwrap().unwrap();
-    assert_eq!(report.swept, 4);
+    assert_eq!(report.swept, 6);
+    assert!(!base.join("cc/trail").exists() && !base.join("memo-1").exists());
+    assert!(base.join("memo-2").exists());
     let left = |folder: &str| {
         let mut names: Vec<_> =
             fs::read_dir(base.join(folder)).unwrap().map(|e| e.unwrap().file_name()).collect();

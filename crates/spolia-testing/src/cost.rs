@@ -39,7 +39,11 @@ pub fn page_faults(mut command: Command) -> u64 {
         .expect("it ends");
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it is not reaped yet");
     assert!(child.wait().expect("it ended").success());
-    // After the name in brackets: state, ppid, pgrp, session, tty, tpgid, flags, minflt.
+    minor_faults(&stat)
+}
+
+/// From a process's `stat`. After its name in brackets: state, ppid, pgrp, session, tty, tpgid, flags, minflt.
+fn minor_faults(stat: &str) -> u64 {
     let faults = stat.rsplit(") ").next().and_then(|rest| rest.split_whitespace().nth(7));
     faults.and_then(|faults| faults.parse().ok()).unwrap_or_else(|| panic!("{stat}"))
 }
@@ -79,9 +83,5 @@ pub fn before_first(command: &Command, name: &str, trace: &Path) -> Before {
     let _gone = rustix::process::kill_process(child, rustix::process::Signal::KILL);
     let text = read();
     let before = text.lines().take_while(|line| !line.starts_with(&format!("{name}(")));
-    let faults = stat.rsplit(") ").next().and_then(|rest| rest.split_whitespace().nth(7));
-    Before {
-        calls: before.count() as u64,
-        page_faults: faults.and_then(|faults| faults.parse().ok()).unwrap_or_else(|| panic!("{stat}")),
-    }
+    Before { calls: before.count() as u64, page_faults: minor_faults(&stat) }
 }

@@ -18,16 +18,6 @@ use serde_json::Value;
 use self::tree::Tree;
 use crate::run::{self, Done};
 
-/// What a sweep says of itself, without the lists of what goes.
-fn without_plans(said: &str) -> String {
-    let short = |line: &str| {
-        let mut value: Value = serde_json::from_str(line).ok()?;
-        value.as_object_mut()?.remove("plan");
-        Some(value.to_string())
-    };
-    said.lines().map(|line| short(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
-}
-
 /// Set in the namespace.
 const INSIDE: &str = "SPOLIA_SWEEP_PROOF";
 
@@ -310,4 +300,14 @@ impl Stand<'_> {
         }
         println!();
     }
+}
+
+/// What a sweep says of itself, without the lists of what goes.
+fn without_plans(said: &str) -> String {
+    let short = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).ok()?;
+        value.as_object_mut()?.remove("plan");
+        Some(value.to_string())
+    };
+    said.lines().map(|line| short(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }

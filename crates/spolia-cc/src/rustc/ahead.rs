@@ -53,10 +53,8 @@ const INVOKED: &str = "invoked.timestamp";
 const FINGERPRINTS: &str = ".fingerprint";
 /// What cargo keeps of the run of a build script.
 const RUN: &[&str] = &["output", "root-output", "stderr"];
-/// How often the list of units is asked for while another process writes it, …
-const TRIES: usize = 20;
-/// … and how long it waits in between.
-const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+/// How long a call waits for another that writes the list of units.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 /// As the specification of cache folders wants it.
 const TAG: &[u8] =
     b"Signature: 8a477f597d28d172789f06886806bc55\n# A target folder of cargo's, put back by spolia.\n";
@@ -122,7 +120,10 @@ pub(super) fn take_down(room: &Room, call: &Call<'_>, options: &Options, task: &
     {
         return;
     }
-    let Some(_alone) = alone(room) else { return };
+    // Units that end at the same time would each write a list without the other's. Who does not get it in time leaves its call
+    // to the next.
+    let alone = room.store.lock(&cargo.key.0, &mut |waiting| waiting.waited < WAIT_MAX);
+    let Ok(Some(_alone)) = alone else { return };
     // What is appended from now on stands in a file of its own.
     let taken = calls.with_extension("taken");
     if std::fs::rename(&calls, &taken).is_err() {
@@ -153,20 +154,6 @@ pub(super) fn take_down(room: &Room, call: &Call<'_>, options: &Options, task: &
     }
     let _stays = std::fs::remove_file(&taken);
     tidy(room, options);
-}
-
-/// Held by who takes down: units that end at the same time would each write a list without the other's. Who does not get it in
-/// time leaves its call to the next.
-fn alone(room: &Room) -> Option<File> {
-    let folder = File::open(room.beside("builds")).ok()?;
-    for pause in 0..TRIES {
-        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Some(folder),
-            Err(_) if pause + 1 < TRIES => std::thread::sleep(BETWEEN_TRIES),
-            Err(_) => {}
-        }
-    }
-    None
 }
 
 fn build_path(room: &Room, cargo: &Cargo) -> PathBuf {

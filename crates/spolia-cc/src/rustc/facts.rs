@@ -79,7 +79,7 @@ impl Manifest {
     /// # Errors
     /// Why there is none.
     pub fn find(&self, here: Here<'_>) -> Result<&Kept, Miss> {
-        self.newest_that_holds(&here.room.story, |()| None, |fact| fact.fails(here))
+        self.newest_that_holds(&here.room.story, |()| None, |_, fact| fact.fails(here), |(), _| None)
     }
 
     /// Adds what a run gave as the newest set. One with the same facts is replaced.

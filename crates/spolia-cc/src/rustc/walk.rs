@@ -10,7 +10,7 @@ use spolia_core::key::{HashWriter, KeyWriter, Value};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{ActionKey, Cost, Digest, DigestFunction};
 use spolia_engine::compile::Program;
-use spolia_engine::observe::{self, Observed, Seen};
+use spolia_engine::observe::{Observed, Seen};
 use spolia_store::Entry;
 
 use super::args::{self, Args, CrateType, Refused};
@@ -461,7 +461,7 @@ impl Walk<'_> {
 
     fn compile(&mut self, room: &Room, task: &Task, miss: Miss) -> End {
         let preload = self.call.env.get("LD_PRELOAD").map(OsStr::to_owned);
-        let library = observe::install(&room.store.base().join("observe"), preload.as_deref()).ok();
+        let library = room.observer(preload.as_deref());
         // What it starts must be seen as it is: nothing of it is answered from a cache.
         let env = [(OsString::from("SPOLIA_DISABLE"), Some(OsString::from("1")))];
         let program =

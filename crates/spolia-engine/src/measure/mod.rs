@@ -11,10 +11,12 @@
 //! | bytes read and written | `/proc/PID/io` of the ended process | it and every descendant that was waited for |
 //! | memory of all processes together | the cgroup's peak where one may be made, else samples | the tree |
 //! | processes started | the kernel's process events where they may be listened to; else at least those seen in samples | the tree |
+//! | the processor's speed | a piece of work of ours, timed while it runs ([`Speed`]) | the processor, where it is kept on one |
 
 mod cgroup;
 mod forks;
 mod one_cpu;
+mod speed;
 mod tree;
 
 use std::ffi::OsString;
@@ -36,13 +38,18 @@ use crate::sys;
 use cgroup::Group;
 use forks::Forks;
 pub use one_cpu::OneCpu;
+use speed::Prober;
+pub use speed::Speed;
 use tree::Tree;
 
 /// The share of one processor that samples may use. With the waking and waiting around them, which are not counted in a
 /// sample's own cost, it stays below 1%.
 pub const SAMPLING_SHARE: f64 = 0.008;
-/// Before this a command is left alone: most are over by then.
-const FIRST_SAMPLE: Duration = Duration::from_millis(30);
+/// Before this a command is left alone: most are over by then, and a sample, which reads all of `/proc`, would be more
+/// than a hundredth of what has passed.
+const FIRST_SAMPLE: Duration = Duration::from_millis(250);
+/// The same where the processor's speed is probed, which takes most of what looking may cost.
+const FIRST_SAMPLE_PROBED: Duration = Duration::from_secs(1);
 /// The shortest time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
@@ -82,6 +89,9 @@ pub struct Closely {
     pub count_processes: bool,
     /// Put it in a cgroup of its own, where that is allowed: some milliseconds before it starts.
     pub own_cgroup: bool,
+    /// Time a piece of work of ours while it runs. It says something where this thread and the command are kept on one
+    /// processor ([`OneCpu`]).
+    pub probe_speed: bool,
 }
 
 /// What bounds a run, and who is told while it lasts.
@@ -159,6 +169,8 @@ pub struct Taken {
     pub left_running: u64,
     /// Samples taken.
     pub samples: u64,
+    /// How fast the processor was meanwhile.
+    pub speed: Observed<Speed>,
     /// CPU time of this process from the start to the end of the run, µs.
     pub own_cpu_us: u64,
 }
@@ -200,10 +212,16 @@ pub fn run(subject: &Subject, watch: &mut Watch<'_>) -> std::io::Result<Taken> {
     let began = Instant::now();
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-    let watched =
-        Watcher { pid, began, forks: forks.as_mut().ok(), tree: Tree::new(pid), adopted: Vec::new() };
+    let watched = Watcher {
+        pid,
+        began,
+        forks: forks.as_mut().ok(),
+        tree: Tree::new(pid),
+        prober: watch.closely.probe_speed.then(|| Prober::from(began)),
+        adopted: Vec::new(),
+    };
     let watched = watched.until_the_end(watch);
-    let Watched { stopped, ended_after, tree, mut usage } = match watched {
+    let Watched { stopped, ended_after, tree, speed, mut usage } = match watched {
         Ok(watched) => watched,
         Err(error) => {
             signal(pid, Signal::KILL);
@@ -254,6 +272,7 @@ pub fn run(subject: &Subject, watch: &mut Watch<'_>) -> std::io::Result<Taken> {
         cgroup_cpu_us,
         left_running,
         samples: tree.samples,
+        speed,
         own_cpu_us,
     })
 }
@@ -263,6 +282,7 @@ struct Watcher<'f> {
     began: Instant,
     forks: Option<&'f mut Forks>,
     tree: Tree,
+    prober: Option<Prober>,
     adopted: Vec<sys::Rusage>,
 }
 
@@ -270,6 +290,7 @@ struct Watched {
     stopped: Option<End>,
     ended_after: Duration,
     tree: Tree,
+    speed: Observed<Speed>,
     usage: sys::Rusage,
 }
 
@@ -280,11 +301,13 @@ impl Watcher<'_> {
         let pidfd = rustix::process::pidfd_open(handle, PidfdFlags::empty())?;
         let mut stopped = None;
         let mut kill_at: Option<Instant> = None;
-        let mut sample_at = self.began + FIRST_SAMPLE;
+        let first = if self.prober.is_some() { FIRST_SAMPLE_PROBED } else { FIRST_SAMPLE };
+        let mut sample_at = self.began + first;
         let timeout_at = watch.timeout.map(|limit| self.began + limit);
         loop {
-            let deadline = [Some(sample_at), kill_at, timeout_at.filter(|_| stopped.is_none())];
-            let deadline = deadline.into_iter().flatten().min();
+            let timeout = timeout_at.filter(|_| stopped.is_none());
+            let probe_at = self.prober.as_ref().map(Prober::next);
+            let deadline = [Some(sample_at), probe_at, kill_at, timeout].into_iter().flatten().min();
             let asked = stopped.is_some();
             let (ended, cancelled) = {
                 let stop = if asked { PollFlags::empty() } else { PollFlags::IN };
@@ -300,7 +323,13 @@ impl Watcher<'_> {
                 let mut usage = sys::Rusage::default();
                 self.adopted.into_iter().for_each(|one| usage.add(one));
                 let ended_after = now - self.began;
-                return Ok(Watched { stopped, ended_after, tree: self.tree, usage });
+                let speed = self.prober.map_or_else(not_asked, |prober| {
+                    prober.speed().ok_or_else(|| "it was over before the first look".to_owned())
+                });
+                return Ok(Watched { stopped, ended_after, tree: self.tree, speed, usage });
+            }
+            if let Some(prober) = &mut self.prober {
+                prober.look(now);
             }
             let too_long = stopped.is_none() && timeout_at.is_some_and(|at| at <= now);
             if cancelled || too_long {

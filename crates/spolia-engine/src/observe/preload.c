@@ -285,8 +285,9 @@ static int open_at(int folder, const char *path, int flags, int mode)
     return answer(opened);
 }
 
-#define OPEN(name)                                                                                                     \
-    PUBLIC int name(const char *path, int flags, ...)                                                                  \
+/* `path` is among the arguments that follow `at`. */
+#define OPENS(name, at, ...)                                                                                           \
+    PUBLIC int name(__VA_ARGS__, int flags, ...)                                                                       \
     {                                                                                                                  \
         va_list more;                                                                                                  \
         int mode = 0;                                                                                                  \
@@ -294,23 +295,12 @@ static int open_at(int folder, const char *path, int flags, int mode)
         if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))                                                            \
             mode = va_arg(more, int);                                                                                  \
         va_end(more);                                                                                                  \
-        return open_at(AT_FDCWD, path, flags, mode);                                                                   \
+        return open_at(at, path, flags, mode);                                                                         \
     }
-#define OPENAT(name)                                                                                                   \
-    PUBLIC int name(int folder, const char *path, int flags, ...)                                                      \
-    {                                                                                                                  \
-        va_list more;                                                                                                  \
-        int mode = 0;                                                                                                  \
-        va_start(more, flags);                                                                                         \
-        if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))                                                            \
-            mode = va_arg(more, int);                                                                                  \
-        va_end(more);                                                                                                  \
-        return open_at(folder, path, flags, mode);                                                                     \
-    }
-OPEN(open)
-OPEN(open64)
-OPENAT(openat)
-OPENAT(openat64)
+OPENS(open, AT_FDCWD, const char *path)
+OPENS(open64, AT_FDCWD, const char *path)
+OPENS(openat, folder, int folder, const char *path)
+OPENS(openat64, folder, int folder, const char *path)
 
 /* What is there now, links followed, whatever the call itself made of it. */
 static void finish_look(struct note *note, int folder, const char *path)

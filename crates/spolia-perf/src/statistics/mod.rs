@@ -6,6 +6,7 @@
 
 pub mod bootstrap;
 pub mod change;
+pub mod even;
 pub mod outlier;
 pub mod random;
 pub mod rank;

@@ -63,6 +63,10 @@ fn runs_are_kept_on_one_processor_and_it_is_said() {
         std::fs::remove_file(env.path("seen")).unwrap();
         let cpus: Vec<u32> = seen.lines().map(|line| line.parse().unwrap()).collect();
         assert_eq!((samples.len(), cpus.len()), (2, 3), "two runs and a warm-up");
+        for sample in &samples {
+            let probes = sample["speed"]["probes"].as_u64().unwrap_or(0);
+            assert_eq!(probes > 0, sample["kept_on_cpu"].is_u64(), "looked at where it is kept: {sample}");
+        }
         let kept: Vec<Option<u64>> = samples.iter().map(|sample| sample["kept_on_cpu"].as_u64()).collect();
         (cpus, kept)
     };

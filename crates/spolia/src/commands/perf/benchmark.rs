@@ -235,7 +235,8 @@ fn one(
         env: Vec::new(),
         output,
     };
-    place.run(counts, || {
+    place.run(counts, |closely| {
+        watch.closely = closely;
         let started = now_us();
         let taken = measure::run(&subject, &mut watch).map_err(|source| {
             failure(&PerfError::Start { program: side.words[0].to_string_lossy().into_owned(), source })

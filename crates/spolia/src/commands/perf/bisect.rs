@@ -328,7 +328,7 @@ impl Hunt<'_> {
         let Some(setup) = &self.args.setup else { return Ok(None) };
         self.live.text("setting up", &format!("{} {}", short(commit), self.title(commit)));
         let words: Vec<OsString> = vec!["/bin/sh".into(), "-c".into(), setup.into()];
-        let sample = self.once(&words, &folder)?;
+        let sample = self.once(&words, &folder, Closely::default())?;
         match sample.ending {
             Ending::Ok => Ok(None),
             Ending::Cancelled => Err(Failure::new(Exit::Interrupted, "stopped")),
@@ -336,7 +336,7 @@ impl Hunt<'_> {
         }
     }
 
-    fn once(&self, words: &[OsString], folder: &Path) -> Result<Sample, Failure> {
+    fn once(&self, words: &[OsString], folder: &Path, closely: Closely) -> Result<Sample, Failure> {
         let output = if self.args.show_output { Output::Stderr } else { Output::Null };
         let subject = Subject {
             program: words[0].clone(),
@@ -345,8 +345,7 @@ impl Hunt<'_> {
             env: Vec::new(),
             output,
         };
-        let mut watch =
-            Watch { cancel: self.cancel, timeout: None, closely: Closely::default(), on_sample: &mut |_| {} };
+        let mut watch = Watch { cancel: self.cancel, timeout: None, closely, on_sample: &mut |_| {} };
         let started = now_us();
         let taken = measure::run(&subject, &mut watch).map_err(|source| {
             failure(&PerfError::Start { program: words[0].to_string_lossy().into_owned(), source })
@@ -378,7 +377,8 @@ impl Hunt<'_> {
             count += 1;
             self.live.text("measuring", &format!("{} {title}, run {count}", short(commit)));
             let folder = self.clones.tree(side).join(&self.ends.below);
-            let sample = place.run(turn.is_some(), || self.once(&self.args.command, &folder))?;
+            let sample =
+                place.run(turn.is_some(), |closely| self.once(&self.args.command, &folder, closely))?;
             let sample = Sample { turn, ..sample };
             if sample.ending == Ending::Cancelled {
                 return Err(Failure::new(Exit::Interrupted, "stopped"));

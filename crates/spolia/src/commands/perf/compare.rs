@@ -105,6 +105,12 @@ pub(super) fn verdict(name: &str, verdict: &Verdict, shell: &Shell) {
         line.push_str(&format!(", p {p:.2}").replace("p 0.00", "p < 0.005"));
     }
     shell.out(&format!("{line}\n"));
+    if let Some(even) = verdict.even {
+        let part = even.explained * 100.0;
+        shell.out(&format!(
+            "          at an even speed of the processor, which explains {part:.0}% of the scatter\n"
+        ));
+    }
     if let Some(because) = &verdict.because {
         let more = verdict.more_runs.map(|more| format!("; about {more} more runs of each would decide"));
         shell.out(&format!("          {because}{}\n", more.unwrap_or_default()));
@@ -125,10 +131,11 @@ pub(super) fn markdown(comparisons: &[Comparison]) -> String {
                 Word::Faster => "**faster**",
                 other => other.text(),
             };
+            let even = if verdict.even.is_some() { ", at an even speed of the processor" } else { "" };
             let more =
                 verdict.more_runs.map(|more| format!(", {more} more runs would decide")).unwrap_or_default();
             text.push_str(&format!(
-                "| `{}`{state} | {name} | {word}{more} | {} | {} | {} | {} | {} + {} |\n",
+                "| `{}`{state} | {name} | {word}{even}{more} | {} | {} | {} | {} | {} + {} |\n",
                 comparison.subject.replace('|', "\\|"),
                 verdict.effect.map(percent).unwrap_or_else(|| "-".to_owned()),
                 verdict.interval.map_or_else(

@@ -100,7 +100,7 @@ fn command(args: &MonitorArgs, perf: &Perf<'_>) -> Result<(Record, Exit), Failur
     let mut watch = Watch {
         cancel: &cancel,
         timeout: None,
-        closely: Closely { count_processes: true, own_cgroup: true },
+        closely: Closely { count_processes: true, own_cgroup: true, probe_speed: false },
         on_sample: &mut |now| live.show(now),
     };
     let started = now_us();

@@ -1,6 +1,6 @@
 //! Where the runs of a measured command are: on one processor, or wherever the kernel puts them.
 
-use spolia_engine::measure::OneCpu;
+use spolia_engine::measure::{Closely, OneCpu};
 use spolia_perf::benchmark::fits_one_cpu;
 use spolia_perf::record::Sample;
 
@@ -21,17 +21,20 @@ impl Place {
         Self { asked, fits: None, cpu: None }
     }
 
-    /// Does one run, which counts or is a warm-up.
+    /// Does one run, which counts or is a warm-up. `run` gets how closely to look: at the processor's speed where it is kept
+    /// on one.
     ///
     /// # Errors
     /// Those of `run`; one processor was asked for and may not be had.
     pub(super) fn run(
         &mut self,
         counts: bool,
-        run: impl FnOnce() -> Result<Sample, Failure>,
+        run: impl FnOnce(Closely) -> Result<Sample, Failure>,
     ) -> Result<Sample, Failure> {
         let kept = if self.is_kept(counts) { self.keep()? } else { None };
-        let sample = Sample { kept_on_cpu: kept.as_ref().and(self.cpu).map(|cpu| cpu as u32), ..run()? };
+        let closely = Closely { probe_speed: kept.is_some(), ..Closely::default() };
+        let sample =
+            Sample { kept_on_cpu: kept.as_ref().and(self.cpu).map(|cpu| cpu as u32), ..run(closely)? };
         if !counts {
             self.fits = Some(self.fits != Some(false) && fits_one_cpu(&sample));
         }
@@ -71,9 +74,9 @@ mod tests {
         let mut place = Place::new(asked);
         let mut warm = false;
         for cpu_us in warm_ups {
-            warm |= place.run(false, || Ok(sample(*cpu_us))).unwrap().kept_on_cpu.is_some();
+            warm |= place.run(false, |_| Ok(sample(*cpu_us))).unwrap().kept_on_cpu.is_some();
         }
-        (warm, place.run(true, || Ok(sample(900))).unwrap().kept_on_cpu.is_some())
+        (warm, place.run(true, |_| Ok(sample(900))).unwrap().kept_on_cpu.is_some())
     }
 
     #[test]

@@ -10,13 +10,13 @@ use spolia_perf::{PerfError, foreign};
 use super::{Perf, failure};
 use crate::exit::Failure;
 
+/// How many builds are looked at for steps.
+const LOOKED_AT_MAX: usize = 50;
+
 /// The measurements that `name` means. Never none.
 pub(super) fn records(name: &str, perf: &Perf<'_>) -> Result<Vec<Record>, Failure> {
     find(name, perf).map_err(|error| failure(&error))
 }
-
-/// How many builds are looked at for steps.
-const LOOKED_AT_MAX: usize = 50;
 
 /// The same, and where nothing is named the newest build with steps, or else the newest measurement.
 pub(super) fn records_or_newest_build(name: Option<&str>, perf: &Perf<'_>) -> Result<Vec<Record>, Failure> {

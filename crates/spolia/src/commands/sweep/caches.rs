@@ -69,12 +69,8 @@ pub(super) fn run(args: &SweepArgs, settings: &Settings, shell: &Shell) -> Resul
             cache.why = done.why.or(cache.why.take());
         }
     }
-    if let Some(budget) = budget
-        && kept(&found, budget, shell)
-    {
-        return Ok(exit);
-    }
-    Ok(if budget.is_some() { Exit::Problems } else { exit })
+    let is_above = budget.is_some_and(|budget| !kept(&found, budget, shell));
+    Ok(if is_above { Exit::Problems } else { exit })
 }
 
 /// Whether all that is left is within the budget; says who holds what, and why no less, where it is not.
