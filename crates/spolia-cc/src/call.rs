@@ -29,7 +29,7 @@ use crate::replay::{self, Place, ReplayError, Share};
 use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
 use crate::trail::Trail;
-use crate::{Env, Room, Site, Story, claim};
+use crate::{Env, Room, Site, Story, chain, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 1;
@@ -227,10 +227,10 @@ pub fn run(
 }
 
 /// Ends this program and runs the compiler instead, as if we were not there; comes back only with the reason why
-/// that is not possible.
+/// that is not possible. Under its full path: GCC looks for its parts beside the name it is called by, and that may be our link.
 pub fn become_the_compiler(call: &Call<'_>) -> std::io::Error {
-    Program { path: &call.program, arg0: call.program.as_os_str(), args: &call.args, env: &[], folder: None }
-        .become_it()
+    let (path, env) = (&call.program, [chain::told(call.env, &call.program)]);
+    Program { path, arg0: path.as_os_str(), args: &call.args, env: &env, folder: None }.become_it()
 }
 
 struct Walk<'w> {
@@ -257,12 +257,7 @@ impl Walk<'_> {
     /// The compiler as if we were not there.
     fn plain(&mut self, room: Option<&Room>, outcome: &Outcome) -> End {
         self.note(room, outcome);
-        End::NotStarted(self.program(&self.call.args, &[]).become_it())
-    }
-
-    /// Under its full path: GCC looks for its parts beside the name it is called by, and that may be our link.
-    fn program<'p>(&'p self, args: &'p [OsString], env: &'p [(OsString, Option<OsString>)]) -> Program<'p> {
-        Program { path: &self.call.program, arg0: self.call.program.as_os_str(), args, env, folder: None }
+        End::NotStarted(become_the_compiler(self.call))
     }
 
     fn note(&mut self, room: Option<&Room>, outcome: &Outcome) {
@@ -393,7 +388,7 @@ impl Walk<'_> {
                 let text = invocation.unpack(room, &place.name, replay::content(room, output)?);
                 replay::write(&place.path, &text, output.executable)?;
             } else {
-                replay::put(room, output, &place.path, place.share)?;
+                replay::put(room, output, place)?;
             }
             self.story.put_back(output, &place.path);
         }
@@ -409,7 +404,8 @@ impl Walk<'_> {
     }
 
     fn compile(&mut self, room: &Room, invocation: &mut dyn Invocation, key: ActionKey, miss: Miss) -> End {
-        let launch = invocation.launch(room, self.call);
+        let mut launch = invocation.launch(room, self.call);
+        launch.env.push(chain::told(self.call.env, &self.call.program));
         self.story.tell("miss", || miss.to_string());
         self.story.tell("runs", || crate::story::words(&launch.args));
         let began_ns = files_clock_ns();

@@ -20,7 +20,7 @@ use spolia_engine::compile::Program;
 use spolia_store::StatKey;
 
 use crate::sets::Raw;
-use crate::{Env, Room};
+use crate::{Env, Room, chain};
 
 /// What a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,6 +61,16 @@ pub fn kind_of_name(name: &OsStr) -> Option<Kind> {
 /// Where `name` is found in `search`, leaving out this very program (`own`: device and inode). A name with a
 /// slash is taken as it is.
 pub fn find_program(name: &OsStr, search: &OsStr, own: Option<(u64, u64)>) -> Option<PathBuf> {
+    find_program_that(name, search, own, |_| true)
+}
+
+/// The same, of those in `search` that fit.
+pub(crate) fn find_program_that(
+    name: &OsStr,
+    search: &OsStr,
+    own: Option<(u64, u64)>,
+    fits: impl Fn(&Path) -> bool,
+) -> Option<PathBuf> {
     let is_program = |path: &Path| {
         let Ok(stat) = rustix::fs::stat(path) else { return false };
         let key = StatKey::of(&stat);
@@ -77,7 +87,7 @@ pub fn find_program(name: &OsStr, search: &OsStr, own: Option<(u64, u64)>) -> Op
         .split(|byte| *byte == b':')
         .filter(|folder| !folder.is_empty())
         .map(|folder| Path::new(OsStr::from_bytes(folder)).join(name))
-        .find(|path| is_program(path))
+        .find(|path| is_program(path) && fits(path))
 }
 
 /// What a compiler is made of and can do.
@@ -263,7 +273,12 @@ fn text_of(log: &Log, only: Option<Stream>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn ask(question: &Question<'_>, args: &[&str], only: Option<Stream>) -> Result<(bool, String), String> {
+fn ask(
+    env: &Env,
+    question: &Question<'_>,
+    args: &[&str],
+    only: Option<Stream>,
+) -> Result<(bool, String), String> {
     let all: Vec<OsString> = question
         .first
         .iter()
@@ -271,8 +286,8 @@ fn ask(question: &Question<'_>, args: &[&str], only: Option<Stream>) -> Result<(
         .cloned()
         .chain(args.iter().map(OsString::from))
         .collect();
-    let env = [(OsString::from("LC_ALL"), Some(OsString::from("C")))];
     let path = question.program;
+    let env = [(OsString::from("LC_ALL"), Some(OsString::from("C"))), chain::told(env, path)];
     let program = Program { path, arg0: path.as_os_str(), args: &all, env: &env, folder: None };
     let answer = program.ask().map_err(|error| format!("cannot run `{}`: {error}", path.display()))?;
     let good = answer.end == spolia_engine::End::Exited(0);
@@ -282,7 +297,7 @@ fn ask(question: &Question<'_>, args: &[&str], only: Option<Stream>) -> Result<(
 fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String> {
     let mut parts = Parts { room, seen: Vec::new(), absent: Vec::new(), settled: true };
     parts.add_program(question.program)?;
-    let (_, version) = ask(question, &["-v"], None)?;
+    let (_, version) = ask(env, question, &["-v"], None)?;
     let kind = match question.named {
         Some(Kind::Zig) => Kind::Zig,
         _ if version.contains("clang version") => Kind::Clang,
@@ -291,9 +306,10 @@ fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String
     };
     let search = env.get("PATH").unwrap_or_default();
     if kind == Kind::Gcc {
-        let folders = program_folders(&ask(question, &["-print-search-dirs"], Some(Stream::Stdout))?.1);
+        let folders = program_folders(&ask(env, question, &["-print-search-dirs"], Some(Stream::Stdout))?.1);
         for name in ["cc1", "cc1plus", "as", "cc1obj", "lto-wrapper"] {
-            let (_, answer) = ask(question, &[&format!("-print-prog-name={name}")], Some(Stream::Stdout))?;
+            let (_, answer) =
+                ask(env, question, &[&format!("-print-prog-name={name}")], Some(Stream::Stdout))?;
             let answer = answer.trim_end_matches('\n');
             let found = find_program(OsStr::new(answer), search, None);
             // Where it was looked for first and not found.
@@ -309,7 +325,7 @@ fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String
                 parts.add_program(&found)?;
             }
         }
-        let (_, specs) = ask(question, &["-print-file-name=specs"], Some(Stream::Stdout))?;
+        let (_, specs) = ask(env, question, &["-print-file-name=specs"], Some(Stream::Stdout))?;
         let specs = Path::new(specs.trim_end_matches('\n'));
         if specs.is_absolute() {
             parts.add(specs)?;
@@ -324,7 +340,7 @@ fn probe(room: &Room, env: &Env, question: &Question<'_>) -> Result<Memo, String
         }
     }
     let map = ["-ffile-prefix-map=/spolia-a=/spolia-b", "-E", "-x", "c", "/dev/null", "-o", "/dev/null"];
-    let (maps_prefixes, _) = ask(question, &map, None)?;
+    let (maps_prefixes, _) = ask(env, question, &map, None)?;
     let mut all = version.into_bytes();
     for (_, _, digest) in &parts.seen {
         all.extend_from_slice(digest.map(|digest| *digest.as_bytes()).unwrap_or_default().as_slice());

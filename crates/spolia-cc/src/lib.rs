@@ -12,6 +12,7 @@
 
 pub mod c;
 pub mod call;
+pub mod chain;
 pub mod claim;
 pub mod detect;
 pub mod direct;
@@ -31,6 +32,7 @@ pub mod targets;
 mod trail;
 
 pub use call::{Call, Compiler, End, Invocation, Launch, NotKept, Options, Ran, Watch, run};
+pub use chain::Chain;
 pub use env::Env;
 pub use outcome::{Miss, NotCacheable, Outcome, PassThrough};
 pub use room::Room;

@@ -41,12 +41,14 @@ pub struct Place {
     pub share: Share,
     /// Whether a compile that succeeded may leave it out.
     pub optional: bool,
+    /// Whether a symlink that stands there is replaced; else its target is written.
+    pub replaces_link: bool,
 }
 
 impl Place {
     /// An output that is always there.
     pub fn new(name: &str, path: PathBuf, share: Share) -> Self {
-        Self { name: name.to_owned(), path, share, optional: false }
+        Self { name: name.to_owned(), path, share, optional: false, replaces_link: false }
     }
 }
 
@@ -189,16 +191,19 @@ fn link(room: &Room, kept: &KeptOutput, path: &Path) -> bool {
     rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Puts a kept output at `path`.
+/// Puts a kept output in its place.
 ///
 /// # Errors
 /// It is gone from the store; the place cannot be written.
-pub fn put(room: &Room, kept: &KeptOutput, path: &Path, share: Share) -> Result<(), ReplayError> {
-    if share == Share::HardLink && link(room, kept, path) {
+pub fn put(room: &Room, kept: &KeptOutput, place: &Place) -> Result<(), ReplayError> {
+    let Place { path, share, .. } = place;
+    let create = |path, executable| create(path, executable, place.replaces_link);
+    if *share == Share::HardLink && link(room, kept, path) {
         return Ok(());
     }
     if let Some(Raw(inline)) = &kept.inline {
-        return write(path, inline, kept.executable);
+        let mut file = create(path, kept.executable).map_err(|error| at("write", path, error))?;
+        return file.write_all(inline).map_err(|error| at("write", path, error));
     }
     let gone = || ReplayError::Gone { name: kept.name.clone() };
     let blob = kept.blob().ok_or_else(gone)?;
@@ -222,13 +227,13 @@ pub fn put(room: &Room, kept: &KeptOutput, path: &Path, share: Share) -> Result<
 /// # Errors
 /// The place cannot be written.
 pub fn write(path: &Path, content: &[u8], executable: bool) -> Result<(), ReplayError> {
-    let mut file = create(path, executable).map_err(|error| at("write", path, error))?;
+    let mut file = create(path, executable, false).map_err(|error| at("write", path, error))?;
     file.write_all(content).map_err(|error| at("write", path, error))
 }
 
 /// An empty file at `path`, as a compiler would make it. One with several names loses this one first, so that
-/// what the others name stays.
-fn create(path: &Path, executable: bool) -> std::io::Result<File> {
+/// what the others name stays; so does a symlink where it is to be replaced.
+fn create(path: &Path, executable: bool, replaces_link: bool) -> std::io::Result<File> {
     let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
     let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, path, new, mode) {
@@ -237,8 +242,8 @@ fn create(path: &Path, executable: bool) -> std::io::Result<File> {
         Err(errno) => return Err(errno.into()),
     }
     let stat = rustix::fs::lstat(path)?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    if regular {
+    let found = FileType::from_raw_mode(stat.st_mode);
+    if found == FileType::RegularFile || (replaces_link && found == FileType::Symlink) {
         rustix::fs::unlink(path)?;
         return Ok(File::from(rustix::fs::openat(CWD, path, new, mode)?));
     }

@@ -14,13 +14,16 @@ use spolia_perf::statistics::shift::{hodges_lehmann, shift_interval};
 use spolia_perf::statistics::trend::trend;
 use spolia_perf::statistics::turns::{self, Pair, Turns};
 use spolia_perf::statistics::{deviation, median_deviation, normal_above, normal_exceeded_with, quantile};
-use spolia_perf::{InTurn, Rule, Word, both_in_turn, judge};
+use spolia_perf::{InTurn, Rule, Word, both_in_turn, judge, judge_in_turn};
 
 const REFERENCE: &str = include_str!("data/scipy.json");
 const AA_RUNS: &str = include_str!("data/aa-runs.json");
 /// Wall and CPU µs of 2000 runs of one 10 ms command, one after the other with nothing else running, on a machine whose
 /// cores are at times half as slow again (2026-11-22).
 const RESTLESS_RUNS: &str = include_str!("data/restless-runs.json");
+/// CPU µs of 1300 runs of one 10 ms command kept on one processor, one after the other, and the mean ns of a piece of work
+/// timed meanwhile (2026-11-22).
+const PROBED_RUNS: &str = include_str!("data/probed-runs.json");
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().expect("a list").iter().map(|one| one.as_f64().expect("a number")).collect()
@@ -311,5 +314,45 @@ fn a_restless_machine_hides_little() {
         if factor == 1.0 {
             assert!(said.either_alarmed * 200 <= count, "{said:?}");
         }
+    }
+}
+
+/// How many of all forty runs in the order they were really taken, dealt to the sides by coins, are called slower, and how
+/// many faster.
+fn called_probed(factor: f64, is_known: bool) -> (usize, usize, usize) {
+    let runs: Vec<[f64; 2]> = serde_json::from_str(PROBED_RUNS).unwrap();
+    let rule = Rule::default();
+    let (mut slower, mut faster, mut count) = (0, 0, 0);
+    for start in (0..runs.len() - 40).step_by(3) {
+        let mut sides = InTurn::default();
+        for (number, [cost, work]) in runs[start..start + 40].iter().enumerate() {
+            let side = side(number, 2, seed_of(&format!("{start}")));
+            let (costs, works) = match side {
+                0 => (&mut sides.first, &mut sides.first_works),
+                _ => (&mut sides.second, &mut sides.second_works),
+            };
+            costs.push(Some(cost * if side == 1 { factor } else { 1.0 }));
+            works.push(is_known.then_some(*work));
+            if number % 2 == 0 {
+                sides.second_led.push(side == 1);
+            }
+        }
+        let word = judge_in_turn(&sides, &rule).word;
+        slower += usize::from(word == Word::Slower);
+        faster += usize::from(word == Word::Faster);
+        count += 1;
+    }
+    (slower, faster, count)
+}
+
+#[test]
+fn the_processor_s_speed_explains_what_hides_a_difference() {
+    for (factor, least, most) in [(1.2, 98, 100), (1.1, 45, 100), (1.0, 0, 1), (1.03, 0, 2)] {
+        let (hidden, seen) = (called_probed(factor, false), called_probed(factor, true));
+        println!("{factor}: {seen:?}, and {hidden:?} where it is not known");
+        let (slower, faster, count) = seen;
+        assert!((least * count..=most * count).contains(&(slower * 100)), "{factor}: {seen:?}");
+        assert!(faster * 200 <= count, "{factor}: {seen:?}");
+        assert!(factor < 1.05 || slower > hidden.0, "{factor}: {seen:?} {hidden:?}");
     }
 }

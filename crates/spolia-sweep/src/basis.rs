@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use spolia_core::Digest;
 use spolia_core::conf::{self, Problems, Value};
 
+use crate::glance::{self, Glance, Text};
+
 /// Changes with what is digested.
 const VERSION: u32 = 4;
 /// Files and folders that tell Cargo or rustup what to do, in a folder and in those above it.
@@ -52,6 +54,13 @@ impl Basis {
         basis
     }
 
+    /// The same, as things were when they were looked at first.
+    pub(crate) fn glanced(sources: &[Source], glance: &Glance) -> Self {
+        let mut basis = Self::default();
+        sources.iter().for_each(|source| basis.look_by(source.clone(), &|path| glance.text(path)));
+        basis
+    }
+
     /// Adds something that is not read from a disk.
     pub(crate) fn add(&mut self, name: &str, content: &[u8]) {
         for part in [name.as_bytes(), content] {
@@ -62,13 +71,17 @@ impl Basis {
 
     /// Looks at something, and notes that.
     pub(crate) fn look(&mut self, source: Source) {
+        self.look_by(source, &glance::text);
+    }
+
+    fn look_by(&mut self, source: Source, read: &dyn Fn(&Path) -> Text) {
         match &source {
             Source::File(path) => {
-                self.add_file(path);
+                self.add_file(path, read);
             }
             Source::Configuration(path) => {
                 // What it includes is not followed.
-                let text = self.add_file(path).unwrap_or_default();
+                let text = self.add_file(path, read).unwrap_or_default();
                 let is_include = |line: &[u8]| {
                     let line = line.trim_ascii_start();
                     line.strip_prefix(b"\"").unwrap_or(line).starts_with(b"include")
@@ -128,8 +141,8 @@ impl Basis {
     }
 
     /// The file's bytes; one that is not there is told apart from an empty one.
-    fn add_file(&mut self, path: &Path) -> Option<Vec<u8>> {
-        let text = std::fs::read(path).ok()?;
+    fn add_file(&mut self, path: &Path, read: &dyn Fn(&Path) -> Text) -> Text {
+        let text = read(path)?;
         self.add(&path.to_string_lossy(), &text);
         Some(text)
     }

@@ -36,6 +36,7 @@ use spolia_engine::{Cancel, End};
 use crate::basis::{self, Basis, Source};
 use crate::command::CargoCommand;
 use crate::error::{SweepError, io};
+use crate::glance::Glance;
 use crate::live::{self, Named};
 use crate::names::UnitHash;
 use crate::skeleton;
@@ -75,6 +76,7 @@ pub struct Asker<'a> {
     /// Stops a question.
     pub cancel: &'a Cancel,
     toolchains: Mutex<BTreeMap<(PathBuf, Option<String>), Toolchain>>,
+    glance: Glance,
     started: AtomicU64,
     waited_us: AtomicU64,
 }
@@ -232,8 +234,8 @@ impl<'a> Asker<'a> {
         memo: Option<PathBuf>,
         cancel: &'a Cancel,
     ) -> Self {
-        let (toolchains, started, waited_us) = Default::default();
-        Self { env, program, scratch, memo, cancel, toolchains, started, waited_us }
+        let (toolchains, glance, started, waited_us) = Default::default();
+        Self { env, program, scratch, memo, cancel, toolchains, glance, started, waited_us }
     }
 
     /// What all questions so far have cost.
@@ -269,6 +271,7 @@ impl<'a> Asker<'a> {
         let began = Instant::now();
         let answer = self.start(program, args, folder, env);
         self.started.fetch_add(1, Ordering::Relaxed);
+        self.glance.forget();
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.waited_us.fetch_add(took, Ordering::Relaxed);
         answer
@@ -320,7 +323,8 @@ impl<'a> Asker<'a> {
             self.place("workspace", &[folder.as_os_str().as_bytes(), toolchain.said.as_bytes()])
         });
         if let Some(known) = place.as_deref().and_then(recall::<Described>) {
-            let (basis, also) = (Basis::of(&known.basis), Basis::of(&known.also.0));
+            let basis = Basis::glanced(&known.basis, &self.glance);
+            let also = Basis::glanced(&known.also.0, &self.glance);
             let is_whole = basis.is_whole() && also.is_whole();
             if is_whole && known.workspace.basis == Some(basis.digest()) && known.also.1 == also.digest() {
                 return Ok(known.workspace);
@@ -467,7 +471,7 @@ impl<'a> Asker<'a> {
         parts.extend(words.iter().map(|word| word.as_bytes()));
         let place = self.place("program", &parts);
         if let Some(known) = place.as_deref().and_then(recall::<Answer>)
-            && known.still_holds()
+            && known.still_holds(&self.glance)
         {
             return Ok((known.said, true));
         }
@@ -554,6 +558,37 @@ impl<'a> Asker<'a> {
     pub fn names(&self, workspace: &Workspace, command: &CargoCommand) -> Result<(Named, Asked), SweepError> {
         #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
         let began = Instant::now();
+        let (toolchain, place) = self.names_place(workspace, command)?;
+        if let Some(named) = place.as_deref().and_then(recall) {
+            return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
+        }
+        let named = self.skeleton(&workspace.root, command, &toolchain)?;
+        if let Some(place) = &place {
+            // Forgetting costs the next sweep a question.
+            let _unwritten = remember(place, &named);
+        }
+        Ok((named, Asked { wall: began.elapsed(), remembered: false }))
+    }
+
+    /// What [`Asker::names`] answers where it is remembered.
+    pub(crate) fn remembered_names(
+        &self,
+        workspace: &Workspace,
+        command: &CargoCommand,
+    ) -> Option<(Named, Asked)> {
+        #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
+        let began = Instant::now();
+        let (_, place) = self.names_place(workspace, command).ok()?;
+        let named = recall(&place?)?;
+        Some((named, Asked { wall: began.elapsed(), remembered: true }))
+    }
+
+    /// The toolchain of a command, and where the answer about it is remembered.
+    fn names_place(
+        &self,
+        workspace: &Workspace,
+        command: &CargoCommand,
+    ) -> Result<(Toolchain, Option<PathBuf>), SweepError> {
         let toolchain = self.toolchain(&workspace.root, command)?;
         let place = self.memo.as_ref().zip(workspace.basis).map(|(folder, basis)| {
             let mut key = Basis::default();
@@ -568,15 +603,7 @@ impl<'a> Asker<'a> {
             }
             folder.join(key.digest().to_hex())
         });
-        if let Some(named) = place.as_deref().and_then(recall) {
-            return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
-        }
-        let named = self.skeleton(&workspace.root, command, &toolchain)?;
-        if let Some(place) = &place {
-            // Forgetting costs the next sweep a question.
-            let _unwritten = remember(place, &named);
-        }
-        Ok((named, Asked { wall: began.elapsed(), remembered: false }))
+        Ok((toolchain, place))
     }
 
     /// The units that are known to be of other lock files than the workspace's.

@@ -12,6 +12,8 @@ const TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 const TAG_BYTES_MAX: u64 = 4096;
 const RUSTC_INFO: &str = ".rustc_info.json";
 const RUSTC_INFO_BYTES_MAX: u64 = 1 << 20;
+/// As much as most of them hold.
+const HEAD_BYTES: usize = 4096;
 /// What Cargo locks in a profile folder.
 pub const LOCK: &str = ".cargo-lock";
 /// How deep folders are gone into.
@@ -55,13 +57,7 @@ pub fn find(paths: &[PathBuf], options: FindOptions) -> Found {
 
 fn look(folder: &Path, options: FindOptions, depth: usize, found: &mut Found) {
     if is_target(folder) {
-        found.targets.push(folder.to_owned());
-        // Tools keep target directories of their own in there.
-        return children(folder, found, &mut |child, found| {
-            if is_target(child) {
-                found.targets.push(child.to_owned());
-            }
-        });
+        return look_in_target(folder, found);
     }
     if folder.join("Cargo.toml").is_file() {
         found.projects.push(folder.to_owned());
@@ -77,7 +73,17 @@ fn look(folder: &Path, options: FindOptions, depth: usize, found: &mut Found) {
                 look(child, options, depth + 1, found);
             }
         } else if is_target(child) {
-            look(child, options, depth + 1, found);
+            look_in_target(child, found);
+        }
+    });
+}
+
+fn look_in_target(folder: &Path, found: &mut Found) {
+    found.targets.push(folder.to_owned());
+    // Tools keep target directories of their own in there.
+    children(folder, found, &mut |child, found| {
+        if is_target(child) {
+            found.targets.push(child.to_owned());
         }
     });
 }
@@ -112,7 +118,7 @@ fn head(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
     if !std::fs::symlink_metadata(path).ok()?.is_file() {
         return None;
     }
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(HEAD_BYTES);
     std::fs::File::open(path).ok()?.take(bytes_max).read_to_end(&mut text).ok()?;
     Some(text)
 }

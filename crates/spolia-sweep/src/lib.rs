@@ -12,6 +12,7 @@ pub mod detect;
 pub mod error;
 pub mod find;
 pub mod fingerprint;
+mod glance;
 pub mod incremental;
 pub mod live;
 pub mod manifest;

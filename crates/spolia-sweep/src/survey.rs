@@ -108,7 +108,7 @@ pub fn survey(request: &Request, asker: &Asker<'_>, report: Report<'_>) -> Resul
     for workspace in &known.all {
         for folder in [&workspace.target_dir, &workspace.build_dir] {
             if let Ok(folder) = folder.canonicalize()
-                && find::is_target(&folder)
+                && (targets.contains(&folder) || find::is_target(&folder))
             {
                 targets.insert(folder);
             }
@@ -258,7 +258,7 @@ fn look(
     let &Request { threads, keep_live, sizes, notes, details, .. } = request;
     let options = scan::Options { threads, keep_live, sizes, notes, details };
     let progress = |seen: u64| report(Progress::Scanning(&surveyed.target, seen));
-    let scan = scan::scan(&surveyed.target, &surveyed.live, options, &progress)?;
+    let scan = scan::scan(&surveyed.target, &profiles, &surveyed.live, options, &progress)?;
     surveyed.scanned_in = began.elapsed();
     surveyed.scan = Ok(Arc::new(scan));
     Ok(surveyed)
@@ -267,7 +267,7 @@ fn look(
 /// What came of one question.
 pub(crate) type Answer = Result<(Named, Asked), SweepError>;
 
-/// Asks all of `commands`, a few at once, in order.
+/// Asks all of `commands`, a few at once; the answers in their order. What is remembered is no work for a thread.
 pub(crate) fn ask_all(
     commands: &[CargoCommand],
     workspace: &Workspace,
@@ -275,14 +275,17 @@ pub(crate) fn ask_all(
     threads: usize,
     report: Report<'_>,
 ) -> Vec<Answer> {
+    let remembered = |command| asker.remembered_names(workspace, command).map(Ok);
+    let known: Vec<Option<Answer>> = commands.iter().map(remembered).collect();
+    let open: Vec<usize> = (0..known.len()).filter(|at| known[*at].is_none()).collect();
     let next = AtomicUsize::new(0);
-    let answers: Mutex<Vec<Option<Answer>>> = Mutex::new(commands.iter().map(|_| None).collect());
+    let answers: Mutex<Vec<Option<Answer>>> = Mutex::new(known);
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, commands.len().max(1)) {
+        for _ in 0..threads.max(1).min(open.len()) {
             scope.spawn(|| {
                 loop {
-                    let at = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(command) = commands.get(at) else { return };
+                    let Some(at) = open.get(next.fetch_add(1, Ordering::SeqCst)).copied() else { return };
+                    let command = &commands[at];
                     let answer = match report(Progress::Asking(command)) {
                         true => asker.names(workspace, command),
                         false => Err(SweepError::Stopped),

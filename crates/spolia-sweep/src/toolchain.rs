@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use spolia_store::StatKey;
 
+use crate::glance::{self, Glance, Stat};
+
 /// How a program for this machine begins.
 const ELF: &[u8] = b"\x7fELF";
 
@@ -35,8 +37,8 @@ pub(crate) struct Question<'q> {
     pub(crate) env: &'q [(OsString, OsString)],
 }
 
-/// A path, and what `stat` said of it: device, number, size, times of its content and of itself. `None`: it is not there.
-type Seen = (PathBuf, Option<(u64, u64, u64, i64, i64)>);
+/// A path, and what `stat` said of it. `None`: it is not there.
+type Seen = (PathBuf, Option<Stat>);
 
 /// An answer, and all that it follows from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,15 +50,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Whether nothing has changed since.
-    pub(crate) fn still_holds(&self) -> bool {
-        self.seen.iter().all(|(path, stat)| look(path) == *stat)
+    pub(crate) fn still_holds(&self, glance: &Glance) -> bool {
+        self.seen.iter().all(|(path, stat)| glance.stat(path) == *stat)
     }
-}
-
-fn look(path: &Path) -> Option<(u64, u64, u64, i64, i64)> {
-    let found = std::fs::metadata(path).ok()?;
-    let key = StatKey::of_metadata(&found);
-    Some((key.dev, key.ino, key.size, key.mtime_ns, key.ctime_ns))
 }
 
 /// Asks the rustup at a path.
@@ -104,7 +100,7 @@ impl Watch {
     }
 
     fn note(&mut self, path: &Path) {
-        self.seen.push((path.to_owned(), look(path)));
+        self.seen.push((path.to_owned(), glance::stat(path)));
     }
 
     /// The program that the name means, as a shell looks for it.
@@ -172,7 +168,7 @@ impl Watch {
             })
         };
         let answer = Answer { said: said.to_owned(), seen: self.seen };
-        (answer.seen.iter().all(is_settled) && answer.still_holds()).then_some(answer)
+        (answer.seen.iter().all(is_settled) && answer.still_holds(&Glance::default())).then_some(answer)
     }
 }
 
@@ -233,9 +229,9 @@ mod tests {
             let stand = Stand::new();
             stand.program("b/rustc", "\x7fELF 1");
             let answer = stand.ask(None).expect(what);
-            assert!(answer.still_holds(), "{what}");
+            assert!(answer.still_holds(&Glance::default()), "{what}");
             change(&stand);
-            assert!(!answer.still_holds(), "{what}");
+            assert!(!answer.still_holds(&Glance::default()), "{what}");
         };
         check("another before it", &|stand| stand.program("a/rustc", "\x7fELF 2"));
         check("it is replaced", &|stand| stand.program("b/rustc", "\x7fELF 10"));
@@ -253,9 +249,9 @@ mod tests {
             stand.program(real, "\x7fELF 1");
             assert!(stand.ask(None).is_none(), "rustup does not say where it is");
             let answer = stand.ask(Some(real)).expect(what);
-            assert!(answer.still_holds(), "{what}");
+            assert!(answer.still_holds(&Glance::default()), "{what}");
             change(&stand);
-            assert!(!answer.still_holds(), "{what}");
+            assert!(!answer.still_holds(&Glance::default()), "{what}");
         };
         let write = |path: &'static str| move |stand: &Stand| std::fs::write(stand.path(path), "x").unwrap();
         check("the default is another", &write("home/.rustup/settings.toml"));

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use spolia_cc::call::Unknown;
 use spolia_cc::detect::{self, Kind};
-use spolia_cc::{Call, Compiler, End, Story, c, rustc};
+use spolia_cc::{Call, Chain, Compiler, End, Story, c, rustc};
 
 use crate::settings::CompilerSettings;
 use crate::shell;
@@ -62,13 +62,18 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
     let settings = CompilerSettings::gather();
     let own = std::fs::metadata("/proc/self/exe").ok().map(|found| (found.dev(), found.ino()));
     let search = settings.env.some("PATH").unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
-    let Some(program) = detect::find_program(&name, search, own) else {
+    let chain = Chain::of(&settings.env);
+    let Some(program) = chain.find(&name, search, own) else {
         shell::complain(&format!("there is no compiler `{}` in PATH", name.to_string_lossy()));
         return Some(ExitCode::from(NOT_FOUND));
     };
     let call = Call { program, name, args: rest.to_vec(), env: &settings.env, cwd: settings.cwd };
     let known = if settings.disabled { None } else { detect::kind_of_name(&call.name) };
     let end = match known {
+        Some(Kind::Gcc | Kind::Clang | Kind::Zig) if chain.has_compiler() => {
+            Story::of(&call, &settings.options).passed_through("a compiler that Spolia started called it");
+            End::NotStarted(spolia_cc::call::become_the_compiler(&call))
+        }
         Some(kind @ (Kind::Gcc | Kind::Clang | Kind::Zig)) => {
             let compiler: &dyn Compiler = &c::C { kind };
             spolia_cc::run(compiler, &call, &settings.options, &mut shell::pass_on)

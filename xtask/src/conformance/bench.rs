@@ -213,6 +213,13 @@ impl<'b> Bench<'b> {
         file.set_times(times).expect("our own file");
     }
 
+    /// Gives a file another time, seconds since 1970.
+    pub(crate) fn set_time(&self, path: &str, seconds: u64) {
+        let file = std::fs::OpenOptions::new().write(true).open(self.cwd.join(path)).expect("our own file");
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        file.set_modified(time).expect("our own file");
+    }
+
     fn command(&self, cached: bool) -> Command {
         let mut command = if cached {
             let mut command = Command::new(&self.tool.program);

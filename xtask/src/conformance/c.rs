@@ -1,21 +1,21 @@
-//! The rows for C and C++.
+//! The rows for C and C++, but for those about files beside the object: [`super::outputs`].
 
 use crate::conformance::Row;
 use crate::conformance::bench::{Bench, Compiler, Verdict};
 use crate::run::Done;
 
-const X: &[&str] = &["-c", "x.c", "-o", "x.o"];
-const O: &[&str] = &["x.o"];
+pub(super) const X: &[&str] = &["-c", "x.c", "-o", "x.o"];
+pub(super) const O: &[&str] = &["x.o"];
 
-fn all(_: &Compiler) -> bool {
+pub(super) fn all(_: &Compiler) -> bool {
     true
 }
 
-fn gcc(compiler: &Compiler) -> bool {
+pub(super) fn gcc(compiler: &Compiler) -> bool {
     compiler.is_gcc()
 }
 
-fn clang(compiler: &Compiler) -> bool {
+pub(super) fn clang(compiler: &Compiler) -> bool {
     !compiler.is_gcc()
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn is_for(row: &Row, compiler: &Compiler) -> bool {
     if compiler.is_zig() { WITH_ZIG.contains(&row.name) } else { (row.with)(compiler) }
 }
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     with: fn(&Compiler) -> bool,
     run: fn(&mut Bench<'_>) -> Done<Verdict>,
@@ -58,7 +58,7 @@ const fn row(
     Row { name, with, cached: true, run }
 }
 
-const fn uncached(
+pub(super) const fn uncached(
     name: &'static str,
     with: fn(&Compiler) -> bool,
     run: fn(&mut Bench<'_>) -> Done<Verdict>,
@@ -66,7 +66,7 @@ const fn uncached(
     Row { name, with, cached: false, run }
 }
 
-/// Every row.
+/// Rows about what is read.
 pub(crate) const ROWS: &[Row] = &[
     row("a header appears earlier on the -I path", all, |b| {
         b.write("first/.keep", "");
@@ -143,60 +143,6 @@ pub(crate) const ROWS: &[Row] = &[
             b.write_program("tools/as", "#!/bin/sh\nexec as --gen-debug \"$@\"\n");
         })
     }),
-    row("-gsplit-dwarf, other output folder", all, |b| {
-        b.write("x.c", "int v = 1;\n");
-        b.write("a/.keep", "");
-        b.write("b/.keep", "");
-        b.warm(&["-g", "-gsplit-dwarf", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.dwo"])?;
-        b.compare(&["-g", "-gsplit-dwarf", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.dwo"])
-    }),
-    row("--coverage, other output folder", all, |b| {
-        b.write("x.c", "int v(void) { return 1; }\n");
-        b.write("a/.keep", "");
-        b.write("b/.keep", "");
-        b.warm(&["--coverage", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.gcno"])?;
-        // A time stamp ties notes to their object: only whether both are there and agree can be compared.
-        b.settle();
-        let found = b.call(true, &["--coverage", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.gcno"])?;
-        let notes = found.files["b/x.gcno"].clone();
-        let object = found.files["b/x.o"].clone().unwrap_or_default();
-        let names_b = object.windows(8).any(|part| part == b"b/x.gcda");
-        Ok(Verdict::of(match notes {
-            None => Some("`b/x.gcno` is missing".to_owned()),
-            Some(_) if !names_b => Some("the object writes its counts elsewhere".to_owned()),
-            Some(_) => None,
-        }))
-    }),
-    row("-MD without -MF, other -o", all, |b| {
-        b.write("h.h", "");
-        b.write("x.c", "#include \"h.h\"\nint v;\n");
-        b.write("a/.keep", "");
-        b.write("b/.keep", "");
-        b.warm(&["-MD", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.d"])?;
-        b.compare(&["-MD", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.d"])
-    }),
-    row("depfiles of every form", all, |b| {
-        b.write("a b$.h", "");
-        b.write("h.h", "#include <stddef.h>\n");
-        b.write("x.c", "#include \"a b$.h\"\n#include \"h.h\"\nint v;\n");
-        for form in [
-            &["-MMD"][..],
-            &["-MD", "-MP"],
-            &["-MD", "-MF", "deps.d"],
-            &["-MMD", "-MF", "deps.d", "-MT", "other target"],
-            &["-MD", "-MF", "deps.d", "-MQ", "a$b c"],
-            &["-Wp,-MD,deps.d"],
-            &["-Wp,-MMD,deps.d", "-MT", "t"],
-        ] {
-            let args: Vec<&str> = form.iter().copied().chain(["-c", "x.c", "-o", "x.o"]).collect();
-            b.warm(&args, &["x.o", "x.d", "deps.d"])?;
-            let verdict = b.compare(&args, &["x.o", "x.d", "deps.d"])?;
-            if let Some(what) = verdict.differs {
-                return Ok(Verdict::of(Some(format!("{}: {what}", form.join(" ")))));
-            }
-        }
-        Ok(Verdict::of(None))
-    }),
     row("SOURCE_DATE_EPOCH changes, `__DATE__`", all, |b| {
         b.write("x.c", "const char *d = __DATE__;\n");
         b.set("SOURCE_DATE_EPOCH", "1000000000");
@@ -269,66 +215,6 @@ pub(crate) const ROWS: &[Row] = &[
         let source = b.cwd.join("x.c").display().to_string();
         b.compare(&["-Wall", "-c", &source, "-o", "x.o"], O)
     }),
-    row("a profile changes (gcda)", gcc, |b| {
-        b.write("x.c", "int v(int a) { if (a) return 1; return 2; }\n");
-        b.write("main.c", "int v(int);\nint main(int c, char **a) { int s = 0; for (int i = 0; i < 1000; i++) s += v(c > 1); return s & 1; }\n");
-        let train = |b: &mut Bench<'_>, word: &[&str]| {
-            let calls = [
-                &["-O2", "-fprofile-generate", "-c", "x.c", "-o", "x.o"][..],
-                &["-O2", "-fprofile-generate", "x.o", "main.c", "-o", "train"],
-            ];
-            for args in calls {
-                b.call(false, args, &[]).expect("the compiler runs");
-            }
-            let _not_there = std::fs::remove_file(b.cwd.join("x.gcda"));
-            let mut run = std::process::Command::new(b.cwd.join("train"));
-            run.args(word).current_dir(&b.cwd).output().expect("it runs");
-        };
-        train(b, &[]);
-        let args = ["-O2", "-fprofile-use", "-Wno-missing-profile", "-c", "x.c", "-o", "x.o"];
-        b.after(&args, O, |b| train(b, &["more"]))
-    }),
-    row("a precompiled header changes", all, |b| {
-        let (header, use_it): (&[&str], &[&str]) = if b.compiler.is_gcc() {
-            (&["-x", "c-header", "p.h", "-o", "p.h.gch"], &["-include", "p.h", "-c", "x.c", "-o", "x.o"])
-        } else {
-            (&["-x", "c-header", "p.h", "-o", "p.pch"], &["-include-pch", "p.pch", "-c", "x.c", "-o", "x.o"])
-        };
-        b.write("p.h", "#define V 1\n");
-        b.write("x.c", "int v = V;\n");
-        b.call(false, header, &[])?;
-        b.after(use_it, O, |b| {
-            b.write("p.h", "#define V 2\n");
-            b.call(false, header, &[]).expect("the compiler runs");
-        })
-    }),
-    row("a precompiled header is compiled again", all, |b| {
-        b.write("in.h", "#define V 1\n");
-        b.write("p.h", "#include \"in.h\"\n");
-        b.write("x.c", "#include \"p.h\"\nint v = V;\n");
-        let header = ["-x", "c-header", "p.h", "-o", "p.h.gch"];
-        b.warm(&header, &["p.h.gch"])?;
-        b.write("in.h", "#define V 2\n");
-        b.settle();
-        b.call(true, &header, &["p.h.gch"])?;
-        let use_it = if b.compiler.is_gcc() {
-            X.to_vec()
-        } else {
-            vec!["-include-pch", "p.h.gch", "-c", "x.c", "-o", "x.o"]
-        };
-        let found = b.call(false, &use_it, O)?;
-        b.call(false, &header, &["p.h.gch"])?;
-        let right = b.call(false, &use_it, O)?;
-        Ok(Verdict::of(found.differs(&right)))
-    }),
-    row("a compiled header appears beside its header", gcc, |b| {
-        b.write("p.h", "#define V 1\n");
-        b.write("x.c", "#include \"p.h\"\nint v = V;\n");
-        b.after(X, O, |b| {
-            b.write("q.h", "#define V 2\n");
-            b.call(false, &["-x", "c-header", "q.h", "-o", "p.h.gch"], &[]).expect("the compiler runs");
-        })
-    }),
     row("a header goes, under -MD", all, |b| {
         b.write("h.h", "#define V 1\n");
         b.write("x.c", "#include \"h.h\"\nint v = V;\n");
@@ -396,17 +282,6 @@ pub(crate) const ROWS: &[Row] = &[
         let args = ["-Btools", "-c", "x.c", "-o", "x.o"];
         b.call(true, &args, O)?;
         b.compare(&args, O)
-    }),
-    row("stack usage, other output folder", gcc, |b| {
-        b.write("x.c", "int v(void) { return 1; }\n");
-        b.write("a/.keep", "");
-        b.write("b/.keep", "");
-        b.warm(&["-fstack-usage", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.su"])?;
-        b.compare(&["-fstack-usage", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.su"])
-    }),
-    uncached("an option that writes more files", all, |b| {
-        b.write("x.c", "int v(void) { return 1; }\n");
-        b.after(&["-save-temps", "-c", "x.c", "-o", "x.o"], &["x.o", "x.i", "x.s"], |_| {})
     }),
     row("a file of `#embed` changes", all, |b| {
         let knows = if b.compiler.is_gcc() { b.compiler.version >= 15 } else { b.compiler.version >= 19 };

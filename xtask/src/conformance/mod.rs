@@ -7,6 +7,7 @@
 
 mod bench;
 mod c;
+mod outputs;
 pub(crate) mod rust;
 
 use std::path::PathBuf;
@@ -88,7 +89,7 @@ fn for_c(args: &[String]) -> Done {
     let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
     println!("| what changes | compiler | {} |", names.join(" | "));
     println!("|---|---|{}", "---|".repeat(tools.len()));
-    for row in c::ROWS.iter().filter(|row| row.name.contains(&word)) {
+    for row in c::ROWS.iter().chain(outputs::ROWS).filter(|row| row.name.contains(&word)) {
         for compiler in compilers.iter().filter(|compiler| c::is_for(row, compiler)) {
             let mut cells = Vec::new();
             for tool in &tools {

@@ -102,6 +102,8 @@ pub struct Parsed {
     pub own_colour: bool,
     /// Whether a profile is read that is found by name.
     pub profile_use: bool,
+    /// Whether the program is made to write a profile.
+    pub profile_generate: bool,
     /// Whether assembler options are given, and so perhaps files.
     pub assembler: bool,
 }
@@ -181,6 +183,8 @@ const REFUSED: &[&str] = &[
     "-wrapper",
     "-fcallgraph-info",
     "-ftime-trace",
+    "-ftime-report",
+    "-fmem-report",
     "-fsave-optimization-record",
     "-foptimization-record",
     "-serialize-diagnostics",
@@ -226,6 +230,10 @@ const REFUSED: &[&str] = &[
     "-fembed-bitcode-marker",
     "-fsanitize-stats",
 ];
+/// What `-Xclang` may say to the compiler proper.
+const PASSED_ON: &[&[u8]] = &[NO_PCH_TIMES, b"-fcolor-diagnostics", b"-disable-llvm-passes", b"-emit-pch"];
+/// Keeps the times of headers out of Clang's compiled ones.
+const NO_PCH_TIMES: &[u8] = b"-fno-pch-timestamp";
 const MODULES: &[&str] =
     &["-fmodules", "-fmodule", "-fprebuilt-module", "-fimplicit-module", "-fcxx-modules"];
 const QUESTIONS: &[&str] = &[
@@ -336,6 +344,7 @@ impl Walk {
             own_paths: false,
             own_colour: false,
             profile_use: false,
+            profile_generate: false,
             assembler: false,
         };
         Self {
@@ -391,13 +400,19 @@ impl Walk {
             } else if matches!(arg, b"-Xclang" | b"-Xpreprocessor") {
                 // What the next word does to the compiler proper is known for a few only.
                 let word = value()?;
-                let safe: &[&[u8]] =
-                    &[b"-fno-pch-timestamp", b"-fcolor-diagnostics", b"-disable-llvm-passes"];
-                if !safe.contains(&word.as_slice()) {
+                if arg == b"-Xclang" && matches!(word.as_slice(), b"-include" | b"-include-pch") {
+                    // As CMake names compiled headers: the path is the word after another `-Xclang`.
+                    if value()? != b"-Xclang" {
+                        return Err(refuse(NotCacheable::Argument, &word));
+                    }
+                    let path = value()?;
+                    self.path(&[arg, &word].concat(), &path);
+                } else if PASSED_ON.contains(&word.as_slice()) {
+                    self.plain(arg);
+                    self.plain(&word);
+                } else {
                     return Err(refuse(NotCacheable::Argument, &word));
                 }
-                self.plain(arg);
-                self.plain(&word);
             } else {
                 self.option(arg)?;
             }
@@ -515,6 +530,7 @@ impl Walk {
             b"-frecord-gcc-switches" | b"-frecord-command-line" | b"-grecord-command-line" => {
                 out.own_paths = true
             }
+            _ if arg.starts_with(b"-fprofile-generate") => out.profile_generate = true,
             b"-fcolor-diagnostics" | b"-fno-color-diagnostics" => out.own_colour = true,
             _ if arg.starts_with(b"-gsplit-dwarf=") => out.split_dwarf = true,
             _ if arg.starts_with(b"-fdiagnostics-color") => out.own_colour = true,
@@ -634,6 +650,11 @@ impl Parsed {
                 PathBuf::from(path)
             }
         }
+    }
+
+    /// Whether Clang is told to keep times out of a compiled header.
+    pub fn leaves_times_out(&self) -> bool {
+        self.key.iter().any(|arg| matches!(arg, KeyArg::Plain(word) if word == NO_PCH_TIMES))
     }
 
     /// The path of the depfile, where one is asked for.

@@ -163,10 +163,22 @@ impl Invocation for Compile {
     fn write_key(&mut self, room: &Room, call: &Call<'_>, writer: &mut dyn KeyWriter) -> Result<(), Outcome> {
         let identity = self.identify(room, call)?;
         let p = &self.parsed;
-        let is_device = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let is_file = |path: &Path| {
+            path.as_os_str() != "-" && std::fs::metadata(path).map_or(true, |found| found.is_file())
+        };
         let output = p.output_path();
-        if output.as_os_str() == "-" || is_device(&output) {
+        if !is_file(&output) {
             return Err(Outcome::NotCacheable { reason: NotCacheable::NoOutputFile, argument: None });
+        }
+        // What went to a pipe cannot be read again, and what went to `/dev/null` is not what a file would hold.
+        if let Some(depfile) = p.depfile().filter(|depfile| !is_file(depfile)) {
+            let argument = Some(depfile.display().to_string());
+            return Err(Outcome::NotCacheable { reason: NotCacheable::NoOutputFile, argument });
+        }
+        if p.product == Product::Header && identity.kind != Kind::Gcc && !p.leaves_times_out() {
+            // It asks for the headers again when one has another time, whatever they hold.
+            let argument = Some("the times of its headers".to_owned());
+            return Err(Outcome::NotCacheable { reason: NotCacheable::HiddenInputs, argument });
         }
         writer.field("compiler", Value::Digest(identity.digest));
         writer.field("language", Value::Bytes(p.language.name().as_bytes()));
@@ -192,11 +204,13 @@ impl Invocation for Compile {
         writer.close();
         writer.field("colour", Value::Flag(self.adds_colour()));
         writer.field("maps", Value::Flag(self.maps_root(room)));
-        if p.split_dwarf || p.coverage {
+        // GCC names a profile's data after the output; in a folder that is named, by the whole path with `#` for `/`.
+        let names_profile = identity.kind == Kind::Gcc && (p.profile_use || p.profile_generate);
+        if p.split_dwarf || p.coverage || names_profile {
             // These embed the output's own path.
             writer.field("output", Value::Bytes(output_raw));
         }
-        if p.coverage || p.own_paths || p.product == Product::Header {
+        if p.coverage || names_profile || p.own_paths || p.product == Product::Header {
             writer.field("here", Value::Bytes(room.site.cwd.as_os_str().as_bytes()));
         }
         if p.native {
@@ -234,7 +248,10 @@ impl Invocation for Compile {
         let p = &self.parsed;
         let output = p.output_path();
         let share = if self.hard_links { Share::HardLink } else { Share::Copy };
-        let mut places = vec![Place::new("o", output.clone(), share)];
+        // Assemblers, and Clang for all that it writes, put a new file in the place of a link; GCC writes through it.
+        let by_gcc = self.identity.as_ref().is_some_and(|identity| identity.kind == Kind::Gcc);
+        let replaces_link = p.product == Product::Object || !by_gcc;
+        let mut places = vec![Place { replaces_link, ..Place::new("o", output.clone(), share) }];
         if let Some(depfile) = p.depfile() {
             places.push(Place::new("d", depfile, Share::Text));
         }

@@ -18,6 +18,7 @@ use super::args::{Language, Parsed, Product};
 use super::marks;
 use crate::Room;
 use crate::call::{Call, NotKept};
+use crate::chain;
 use crate::direct::Seen;
 use crate::outcome::{NotCacheable, Outcome};
 use crate::site::find;
@@ -67,7 +68,8 @@ pub(super) fn preprocess(room: &Room, call: &Call<'_>, parsed: &Parsed) -> Resul
     let mut args = without_outputs(&call.args).ok_or_else(|| hidden("a response file is used"))?;
     args.extend([OsString::from("-E"), "-o".into(), text_file.clone().into()]);
     let path = &call.program;
-    let program = Program { path, arg0: path.as_os_str(), args: &args, env: &[], folder: None };
+    let env = [chain::told(call.env, path)];
+    let program = Program { path, arg0: path.as_os_str(), args: &args, env: &env, folder: None };
     let ran = program.ask();
     let text = std::fs::read(&text_file);
     // It may never have been made.

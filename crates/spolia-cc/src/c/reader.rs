@@ -25,7 +25,7 @@ use crate::direct::{Fact, Seen, listing};
 use crate::outcome::NotCacheable;
 use crate::replay::Place;
 use crate::sets::Raw;
-use crate::{Room, Site};
+use crate::{Room, Site, chain};
 
 /// Folders whose files are of the running system.
 const SYSTEM: &[&str] = &["/proc/", "/sys/", "/dev/"];
@@ -55,6 +55,11 @@ impl Reader<'_> {
         }
         if observed.connected {
             return Err(NotKept::Never(NotCacheable::HiddenInputs, Some("a network connection".to_owned())));
+        }
+        let called = std::iter::once(&self.call.program).chain(observed.executed.keys());
+        if let Some(cache) = called.into_iter().find(|path| chain::leads_to_cache(path)) {
+            let argument = Some(format!("`{}`, a cache, may have answered", cache.display()));
+            return Err(NotKept::Never(NotCacheable::HiddenInputs, argument));
         }
         let mut seen = Seen::default();
         let written = self.check_written(observed, places)?;

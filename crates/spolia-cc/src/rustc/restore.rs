@@ -21,7 +21,7 @@ use spolia_store::{Entry, StatKey, Store};
 
 use super::folders::Search;
 use crate::Room;
-use crate::replay::{self, ReplayError};
+use crate::replay::{self, Place, ReplayError, Share};
 use crate::sets::KeptOutput;
 
 /// The name of an rmeta among outputs.
@@ -117,7 +117,7 @@ pub(super) fn put(room: &Room, kept: &KeptOutput, path: &Path, how: How) -> Resu
         }
     }
     clear(path)?;
-    replay::put(room, kept, path, replay::Share::Copy)?;
+    replay::put(room, kept, &Place::new(&kept.name, path.to_owned(), Share::Copy))?;
     vouch(room, path, &digest);
     Ok(())
 }

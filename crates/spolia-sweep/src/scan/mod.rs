@@ -171,19 +171,19 @@ pub struct Options {
     pub details: bool,
 }
 
-/// Looks at `target`, a target directory of Cargo's. `progress` is told how many entries were seen.
+/// Looks at `target`, a target directory of Cargo's with these `profiles` ([`crate::find::profiles`]). `progress` is told how many entries were seen.
 ///
 /// # Errors
 /// The directory itself cannot be opened. What below it cannot be is listed in the scan.
 pub fn scan(
     target: &Path,
+    profiles: &[String],
     live: &Live,
     options: Options,
     progress: &(dyn Fn(u64) -> bool + Sync),
 ) -> Result<Scan, SweepError> {
     let root = rustix::fs::open(target, FOLDER, Mode::empty()).map_err(|error| io("open", target, error))?;
     let device = rustix::fs::fstat(&root).map_err(|error| io("look at", target, error))?.st_dev;
-    let profiles = crate::find::profiles(target).map_err(|error| io("list", target, error))?;
     let confirmed = confirmed_profiles(target, live);
     let sizes = options.sizes || options.keep_live;
     let options = Options { sizes, notes: sizes || options.notes || options.details, ..options };
@@ -198,7 +198,7 @@ pub fn scan(
         let start = move || walker().run(receiver);
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(start)).collect();
         let sender = (!workers.is_empty()).then_some(sender);
-        let mut lister = listing::Lister::new(&profiles, nested(target), walker(), sender);
+        let mut lister = listing::Lister::new(profiles, nested(target), walker(), sender);
         lister.all(&root);
         let (folders, unreadable, own) = lister.finish();
         (scan.folders, scan.unreadable) = (folders, unreadable);

@@ -235,6 +235,69 @@ fn links_of_the_compilers_names_lead_here() {
     assert_eq!(last(&env)["reason"], "link");
 }
 
+/// A call by a link of ours in `links`, with `before` and then `links` first in `PATH`, that ends in time.
+fn by_link(env: &TestEnv, before: &str, args: &[&str]) -> Output {
+    let path = [before, "links"].map(|folder| env.path(folder).display().to_string()).join(":");
+    let mut call = Command::new("timeout");
+    call.arg("60").arg("gcc").args(args).current_dir(env.root()).env_clear();
+    call.env("PATH", format!("{path}:/usr/local/bin:/usr/bin:/bin")).env("HOME", env.folder().join("home"));
+    call.env("SPOLIA_CACHE_DIR", env.store()).output().unwrap()
+}
+
+#[test]
+fn a_script_of_a_compilers_name_may_call_the_cache_again() {
+    let env = env();
+    assert!(env.command(["cc", "--install-links", "links"]).status().unwrap().success());
+    // What `timeout` finds first is this; we find it too, behind our own link.
+    env.write(
+        "script/gcc",
+        "#!/bin/sh\nexec \"$0/../../links/gcc\" -DV2 \"$@\"\n"
+            .replace("$0/../..", &env.root().display().to_string())
+            .as_str(),
+    );
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(env.path("script/gcc"), mode).unwrap();
+    for _ in 0..2 {
+        let output = by_link(&env, "script", &["-c", "x.c", "-o", "x.o"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(outcome(&env), "hit");
+    env.write("main.c", "int main(void) { return 0; }\n");
+    assert!(by_link(&env, "script", &["main.c", "-o", "main"]).status.success());
+}
+
+#[test]
+fn links_of_another_cache_are_passed_over() {
+    let env = env();
+    assert!(env.command(["cc", "--install-links", "links"]).status().unwrap().success());
+    // It does what such caches do: it looks for a compiler of its name in `PATH` that is not itself, which is us.
+    let path = env.root().display().to_string();
+    env.write(
+        "other/ccache",
+        format!("#!/bin/sh\necho asked >> {path}/asked\nexec {path}/links/gcc \"$@\"\n"),
+    );
+    std::fs::set_permissions(env.path("other/ccache"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("ccache", env.path("other/gcc")).unwrap();
+    let calls = |args: &[&str]| {
+        let output = env.command(args).env("PATH", format!("{path}/other:/usr/bin:/bin")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    for _ in 0..2 {
+        calls(&["cc", "gcc", "-c", "x.c", "-o", "x.o"]);
+    }
+    assert_eq!(outcome(&env), "hit");
+    let other = format!("{path}/other/gcc");
+    calls(&["cc", &other, "-c", "x.c", "-o", "x.o"]);
+    assert!(!env.has("asked"));
+    // First in `PATH` it is asked, and its compiler is the one behind us.
+    for _ in 0..2 {
+        let output = by_link(&env, "other", &["-c", "x.c", "-o", "x.o"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(env.has("asked"));
+    assert_eq!(outcome(&env), "hit");
+}
+
 #[test]
 fn a_failed_compile_is_shown_as_it_is_and_not_kept() {
     let env = env();

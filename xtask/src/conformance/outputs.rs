@@ -1,0 +1,242 @@
+//! The rows for C and C++ about what lies beside an object: dependencies, debug information, profiles, compiled headers.
+
+use crate::conformance::Row;
+use crate::conformance::bench::{Bench, Verdict};
+use crate::conformance::c::{O, X, all, clang, gcc, row, uncached};
+use crate::run::Done;
+
+/// Whether an object made after `change` writes its profile where it would without a cache. A time stamp in it is another each
+/// time: only the path can be compared.
+fn profile_goes_to(
+    b: &mut Bench<'_>,
+    flags: &[&str],
+    data: &str,
+    output: &str,
+    change: impl FnOnce(&mut Bench<'_>),
+) -> Done<Verdict> {
+    let source = "int v(int a) { return a ? 1 : 2; }\n";
+    b.write("x.c", source);
+    b.warm(&[flags, &["-c", "x.c", "-o", "a/x.o"]].concat(), &["a/x.o"])?;
+    change(b);
+    b.write("x.c", source);
+    b.settle();
+    let found = b.call(true, &[flags, &["-c", "x.c", "-o", output]].concat(), &[output])?;
+    let object = found.files[output].clone().unwrap_or_default();
+    let names_it = object.windows(data.len()).any(|part| part == data.as_bytes());
+    Ok(Verdict::of((!names_it).then(|| "the object writes its counts elsewhere".to_owned())))
+}
+
+/// Every one of them.
+pub(crate) const ROWS: &[Row] = &[
+    row("-gsplit-dwarf, other output folder", all, |b| {
+        b.write("x.c", "int v = 1;\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-g", "-gsplit-dwarf", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.dwo"])?;
+        b.compare(&["-g", "-gsplit-dwarf", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.dwo"])
+    }),
+    row("--coverage, other output folder", all, |b| {
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["--coverage", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.gcno"])?;
+        // A time stamp ties notes to their object: only whether both are there and agree can be compared.
+        b.settle();
+        let found = b.call(true, &["--coverage", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.gcno"])?;
+        let notes = found.files["b/x.gcno"].clone();
+        let object = found.files["b/x.o"].clone().unwrap_or_default();
+        let names_b = object.windows(8).any(|part| part == b"b/x.gcda");
+        Ok(Verdict::of(match notes {
+            None => Some("`b/x.gcno` is missing".to_owned()),
+            Some(_) if !names_b => Some("the object writes its counts elsewhere".to_owned()),
+            Some(_) => None,
+        }))
+    }),
+    row("-fprofile-generate, other output folder", gcc, |b| {
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        profile_goes_to(b, &["-fprofile-generate"], "b/x.gcda", "b/x.o", |_| {})
+    }),
+    row("-fprofile-generate=DIR, two checkouts", gcc, |b| {
+        b.write("a/.keep", "");
+        profile_goes_to(b, &["-fprofile-generate=counts"], "#other#a#x.gcda", "a/x.o", |b| {
+            b.cwd = b.beside("other");
+            b.write("a/.keep", "");
+        })
+    }),
+    row("-fprofile-use, other output folder", gcc, |b| {
+        b.write("x.c", "int v(int a) { return a ? 1 : 2; }\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-fprofile-use", "-Wmissing-profile", "-c", "x.c", "-o", "a/x.o"], &["a/x.o"])?;
+        b.compare(&["-fprofile-use", "-Wmissing-profile", "-c", "x.c", "-o", "b/x.o"], &["b/x.o"])
+    }),
+    uncached("dependencies to /dev/null, then to a file", all, |b| {
+        b.write("h.h", "");
+        b.write("x.c", "#include \"h.h\"\nint v;\n");
+        b.warm(&["-MD", "-MF", "/dev/null", "-c", "x.c", "-o", "x.o"], O)?;
+        b.compare(&["-MD", "-MF", "x.d", "-c", "x.c", "-o", "x.o"], &["x.o", "x.d"])
+    }),
+    uncached("dependencies to the terminal or a pipe", all, |b| {
+        b.write("x.c", "int v;\n");
+        b.after(&["-MD", "-MF", "/dev/stderr", "-c", "x.c", "-o", "x.o"], O, |_| {})?;
+        b.after(&["-MD", "-MF", "/dev/stdout", "-c", "x.c", "-o", "x.o"], O, |_| {})
+    }),
+    row("a link to another file stands where the object goes", all, |b| {
+        b.write("x.c", "int v;\n");
+        b.warm(X, O)?;
+        let mut left = Vec::new();
+        for cached in [true, false] {
+            b.write("real.o", "old");
+            let _not_there = std::fs::remove_file(b.cwd.join("x.o"));
+            std::os::unix::fs::symlink("real.o", b.cwd.join("x.o")).expect("our own link");
+            b.call(cached, X, &[])?;
+            let is_link = b.cwd.join("x.o").is_symlink();
+            left.push((is_link, std::fs::read(b.cwd.join("real.o")).expect("our own file")));
+        }
+        Ok(Verdict::of((left[0] != left[1]).then(|| "the link, or what it names, is another".to_owned())))
+    }),
+    row("-MD without -MF, other -o", all, |b| {
+        b.write("h.h", "");
+        b.write("x.c", "#include \"h.h\"\nint v;\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-MD", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.d"])?;
+        b.compare(&["-MD", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.d"])
+    }),
+    row("depfiles of every form", all, |b| {
+        b.write("a b$.h", "");
+        b.write("h.h", "#include <stddef.h>\n");
+        b.write("x.c", "#include \"a b$.h\"\n#include \"h.h\"\nint v;\n");
+        for form in [
+            &["-MMD"][..],
+            &["-MD", "-MP"],
+            &["-MD", "-MF", "deps.d"],
+            &["-MMD", "-MF", "deps.d", "-MT", "other target"],
+            &["-MD", "-MF", "deps.d", "-MQ", "a$b c"],
+            &["-Wp,-MD,deps.d"],
+            &["-Wp,-MMD,deps.d", "-MT", "t"],
+        ] {
+            let args: Vec<&str> = form.iter().copied().chain(["-c", "x.c", "-o", "x.o"]).collect();
+            b.warm(&args, &["x.o", "x.d", "deps.d"])?;
+            let verdict = b.compare(&args, &["x.o", "x.d", "deps.d"])?;
+            if let Some(what) = verdict.differs {
+                return Ok(Verdict::of(Some(format!("{}: {what}", form.join(" ")))));
+            }
+        }
+        Ok(Verdict::of(None))
+    }),
+    row("a profile changes (gcda)", gcc, |b| {
+        b.write("x.c", "int v(int a) { if (a) return 1; return 2; }\n");
+        b.write("main.c", "int v(int);\nint main(int c, char **a) { int s = 0; for (int i = 0; i < 1000; i++) s += v(c > 1); return s & 1; }\n");
+        let train = |b: &mut Bench<'_>, word: &[&str]| {
+            let calls = [
+                &["-O2", "-fprofile-generate", "-c", "x.c", "-o", "x.o"][..],
+                &["-O2", "-fprofile-generate", "x.o", "main.c", "-o", "train"],
+            ];
+            for args in calls {
+                b.call(false, args, &[]).expect("the compiler runs");
+            }
+            let _not_there = std::fs::remove_file(b.cwd.join("x.gcda"));
+            let mut run = std::process::Command::new(b.cwd.join("train"));
+            run.args(word).current_dir(&b.cwd).output().expect("it runs");
+        };
+        train(b, &[]);
+        let args = ["-O2", "-fprofile-use", "-Wno-missing-profile", "-c", "x.c", "-o", "x.o"];
+        b.after(&args, O, |b| train(b, &["more"]))
+    }),
+    row("a precompiled header changes", all, |b| {
+        let (header, use_it): (&[&str], &[&str]) = if b.compiler.is_gcc() {
+            (&["-x", "c-header", "p.h", "-o", "p.h.gch"], &["-include", "p.h", "-c", "x.c", "-o", "x.o"])
+        } else {
+            (&["-x", "c-header", "p.h", "-o", "p.pch"], &["-include-pch", "p.pch", "-c", "x.c", "-o", "x.o"])
+        };
+        b.write("p.h", "#define V 1\n");
+        b.write("x.c", "int v = V;\n");
+        b.call(false, header, &[])?;
+        b.after(use_it, O, |b| {
+            b.write("p.h", "#define V 2\n");
+            b.call(false, header, &[]).expect("the compiler runs");
+        })
+    }),
+    row("a precompiled header is compiled again", all, |b| {
+        b.write("in.h", "#define V 1\n");
+        b.write("p.h", "#include \"in.h\"\n");
+        b.write("x.c", "#include \"p.h\"\nint v = V;\n");
+        // Clang's is not cached where it holds the times of its headers: the next row.
+        let times: &[&str] = if b.compiler.is_gcc() { &[] } else { &["-Xclang", "-fno-pch-timestamp"] };
+        let header = [times, &["-x", "c-header", "p.h", "-o", "p.h.gch"]].concat();
+        b.warm(&header, &["p.h.gch"])?;
+        b.write("in.h", "#define V 2\n");
+        b.settle();
+        b.call(true, &header, &["p.h.gch"])?;
+        let use_it = if b.compiler.is_gcc() {
+            X.to_vec()
+        } else {
+            vec!["-include-pch", "p.h.gch", "-c", "x.c", "-o", "x.o"]
+        };
+        let found = b.call(false, &use_it, O)?;
+        b.call(false, &header, &["p.h.gch"])?;
+        let right = b.call(false, &use_it, O)?;
+        Ok(Verdict::of(found.differs(&right)))
+    }),
+    uncached("a precompiled header's header gets another time", all, |b| {
+        b.write("in.h", "#define V 1\n");
+        b.write("p.h", "#include \"in.h\"\n");
+        b.write("x.c", "int v = V;\n");
+        let header = ["-x", "c-header", "p.h", "-o", "p.h.gch"];
+        b.warm(&header, &["p.h.gch"])?;
+        b.set_time("in.h", 1_000_000_000);
+        b.settle();
+        b.call(true, &header, &["p.h.gch"])?;
+        let use_it: &[&str] =
+            if b.compiler.is_gcc() { &["-include", "p.h"] } else { &["-include-pch", "p.h.gch"] };
+        let use_it = [use_it, X].concat();
+        let found = b.call(false, &use_it, O)?;
+        b.call(false, &header, &["p.h.gch"])?;
+        Ok(Verdict::of(found.differs(&b.call(false, &use_it, O)?)))
+    }),
+    row("a precompiled header by way of -Xclang, as CMake says it", clang, |b| {
+        b.write("p.h", "#define V 1\n");
+        b.write("x.c", "int v = V;\n");
+        let header = [
+            "-Xclang",
+            "-emit-pch",
+            "-Xclang",
+            "-include",
+            "-Xclang",
+            "p.h",
+            "-x",
+            "c-header",
+            "-c",
+            "/dev/null",
+            "-o",
+            "p.pch",
+        ];
+        b.call(false, &header, &["p.pch"])?;
+        let use_it = ["-Xclang", "-include-pch", "-Xclang", "p.pch", "-c", "x.c", "-o", "x.o"];
+        b.after(&use_it, O, |b| {
+            b.write("p.h", "#define V 2\n");
+            b.call(false, &header, &["p.pch"]).expect("the compiler runs");
+        })
+    }),
+    row("a compiled header appears beside its header", gcc, |b| {
+        b.write("p.h", "#define V 1\n");
+        b.write("x.c", "#include \"p.h\"\nint v = V;\n");
+        b.after(X, O, |b| {
+            b.write("q.h", "#define V 2\n");
+            b.call(false, &["-x", "c-header", "q.h", "-o", "p.h.gch"], &[]).expect("the compiler runs");
+        })
+    }),
+    row("stack usage, other output folder", gcc, |b| {
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.write("a/.keep", "");
+        b.write("b/.keep", "");
+        b.warm(&["-fstack-usage", "-c", "x.c", "-o", "a/x.o"], &["a/x.o", "a/x.su"])?;
+        b.compare(&["-fstack-usage", "-c", "x.c", "-o", "b/x.o"], &["b/x.o", "b/x.su"])
+    }),
+    uncached("an option that writes more files", all, |b| {
+        b.write("x.c", "int v(void) { return 1; }\n");
+        b.after(&["-save-temps", "-c", "x.c", "-o", "x.o"], &["x.o", "x.i", "x.s"], |_| {})
+    }),
+];
