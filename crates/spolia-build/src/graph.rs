@@ -62,6 +62,16 @@ pub enum GraphError {
         /// The platforms there are.
         known: Vec<Platform>,
     },
+    /// A step that was named is not built for any of the platforms asked for.
+    #[error("step `{name}` is not built for {}", .asked.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(" or "))]
+    BuiltElsewhere {
+        /// The step.
+        name: String,
+        /// The platforms asked for; those of the project, or of the variant, if none was.
+        asked: Vec<Platform>,
+        /// The platforms it is built for; none where none of its own is the project's, or the variant's.
+        known: Vec<Platform>,
+    },
     /// Steps that need each other.
     #[error("these steps need each other: {}", steps.join(" → "))]
     Cycle {
@@ -90,6 +100,7 @@ pub enum GraphError {
 #[derive(Clone, Debug)]
 pub struct Graph<'m> {
     nodes: Vec<GraphNode<'m>>,
+    manifest: &'m Manifest,
 }
 
 impl<'m> Graph<'m> {
@@ -139,7 +150,7 @@ impl<'m> Graph<'m> {
                 nodes[need.index()].dependants.push(NodeId(u32::try_from(at).unwrap_or(u32::MAX)));
             }
         }
-        Ok(Self { nodes })
+        Ok(Self { nodes, manifest })
     }
 
     /// Every node, needed ones first.
@@ -169,7 +180,7 @@ impl<'m> Graph<'m> {
     /// A name or platform that is not there.
     pub fn select(&self, steps: &[String], platforms: &[Platform]) -> Result<Vec<NodeId>, GraphError> {
         for name in steps {
-            if !self.nodes.iter().any(|node| node.id.step == *name) {
+            if self.manifest.steps.iter().all(|step| step.name != *name) {
                 let near = self
                     .nodes
                     .iter()
@@ -188,11 +199,20 @@ impl<'m> Graph<'m> {
                 return Err(GraphError::NoPlatform { platform: platform.clone(), known });
             }
         }
+        let fits = |platform: &Platform| {
+            platforms.is_empty() || *platform == Platform::Any || platforms.contains(platform)
+        };
+        for name in steps {
+            let nodes = || self.nodes.iter().filter(|node| node.id.step == *name);
+            if !nodes().any(|node| fits(&node.id.platform)) {
+                let asked = if platforms.is_empty() { &self.manifest.platforms } else { platforms };
+                let known = nodes().map(|node| node.id.platform.clone()).collect();
+                return Err(GraphError::BuiltElsewhere { name: name.clone(), asked: asked.to_vec(), known });
+            }
+        }
         let mut wanted = vec![false; self.nodes.len()];
         for (at, node) in self.nodes.iter().enumerate() {
-            let platform = &node.id.platform;
-            wanted[at] = (steps.is_empty() || steps.contains(&node.id.step))
-                && (platforms.is_empty() || *platform == Platform::Any || platforms.contains(platform));
+            wanted[at] = (steps.is_empty() || steps.contains(&node.id.step)) && fits(&node.id.platform);
         }
         for id in self.ids().rev() {
             if wanted[id.index()] {

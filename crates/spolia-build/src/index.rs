@@ -74,8 +74,6 @@ pub struct Selected {
     pub tree: Arc<Tree>,
     /// Folders of which every file is among them.
     pub whole_folders: Arc<Vec<RelPath>>,
-    /// Patterns that select nothing.
-    pub unmatched: Arc<Vec<String>>,
 }
 
 impl<'i> Index<'i> {
@@ -291,13 +289,9 @@ impl<'i> Index<'i> {
                 }
             }
         }
-        let unmatched = self.unmatched(list, texts, &entries);
         let tree = Tree::new(entries).unwrap_or_default();
-        let selected = Selected {
-            whole_folders: Arc::new(self.whole_folders(list, &tree)),
-            tree: Arc::new(tree),
-            unmatched: Arc::new(unmatched),
-        };
+        let selected =
+            Selected { whole_folders: Arc::new(self.whole_folders(list, &tree)), tree: Arc::new(tree) };
         lock(&self.trees).insert(id, selected.clone());
         Ok(selected)
     }
@@ -310,7 +304,11 @@ impl<'i> Index<'i> {
         self.specials.iter().filter(selects).map(|(path, _)| path).min()
     }
 
-    fn unmatched(&self, list: &PatternList, texts: &[String], entries: &[(RelPath, Node)]) -> Vec<String> {
+    /// Those of `texts`, of which `list` is made, that select nothing.
+    pub fn unmatched(&self, list: &PatternList, texts: &[String]) -> Vec<String> {
+        // A file that cannot be read has been told of by who wanted it.
+        let Ok(selected) = self.select(list, texts) else { return Vec::new() };
+        let entries = selected.tree.entries();
         let matched = |pattern: &spolia_core::glob::Pattern| {
             let base = pattern.search_root(list.base());
             let from = entries.partition_point(|(path, _)| *path < base);

@@ -203,7 +203,10 @@ impl Build<'_> {
                     self.tell_undeclared(task.id, &done.undeclared);
                 }
                 match self.publish_fresh(task.id, &done.result.outputs, &done.out) {
-                    Ok(_) => {
+                    Ok(published) => {
+                        if published.took_folder {
+                            workplace.out_has_gone();
+                        }
                         finished.outcome = StepOutcome::Ran {
                             miss: miss.clone(),
                             cost: done.result.cost,
@@ -225,6 +228,7 @@ impl Build<'_> {
             Performed::Failed(failure) => {
                 let mut hints = failure.hints;
                 hints.extend(self.undeclared_hints(task.id, &failure.undeclared));
+                hints.extend(self.unmatched_hint(task.id).filter(|_| !failure.cancelled));
                 if failure.sandbox_refused {
                     hints.push("`--engine host` runs steps without a sandbox".to_owned());
                     self.forget_probe();
@@ -390,6 +394,18 @@ impl Build<'_> {
             "add to `inputs` of `[steps.{}]` ({}:{}): {names}{rest}",
             node.id.step, defined.file, defined.line
         )]
+    }
+
+    /// Patterns that are of no use, which may be why a step has failed.
+    fn unmatched_hint(&self, id: NodeId) -> Option<String> {
+        const SHOWN: usize = 8;
+        let node = self.graph.node(id);
+        let texts = self.index.unmatched(&node.body.inputs, &node.body.input_texts);
+        let names: Vec<String> = texts.iter().take(SHOWN).map(|text| toml_string(text)).collect();
+        let more = texts.len().saturating_sub(SHOWN);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let place = if node.step.defined.line == 0 { "`-i`" } else { "its `inputs`" };
+        (!names.is_empty()).then(|| format!("no file is selected by {}{rest} of {place}", names.join(", ")))
     }
 
     fn same_outputs(&self, id: NodeId, now: &Tree) -> Option<bool> {

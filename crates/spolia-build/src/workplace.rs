@@ -29,7 +29,7 @@ use spolia_engine::Places;
 use spolia_engine::mounts::Mounted;
 use spolia_engine::perform::chain;
 use spolia_engine::sandbox::{is_as_made, is_empty_folder, note_ended, remove_scratch, take_ended};
-use spolia_store::Lock;
+use spolia_store::{Lock, StatKey};
 
 use crate::build::Build;
 use crate::claim::Claim;
@@ -103,6 +103,10 @@ struct Held {
     needs: Vec<Option<Lock>>,
     /// On the host.
     folders: Option<Lock>,
+    /// The scratch folder on the host as the run got it, where anything that is done to it shows.
+    untouched: Option<StatKey>,
+    /// Whether the folder of outputs is somewhere else now.
+    out_has_gone: bool,
 }
 
 impl Folders {
@@ -176,6 +180,11 @@ impl<'b> Workplace<'b> {
         })
     }
 
+    /// The folder of outputs itself was published.
+    pub(crate) fn out_has_gone(&self) {
+        self.held().out_has_gone = true;
+    }
+
     /// After the command: lets go of what it needed.
     pub(crate) fn let_go(&self) {
         let mut held = self.held();
@@ -191,6 +200,7 @@ impl<'b> Workplace<'b> {
     fn make_scratch_alone(&self, scratch: &Path) -> Result<(), String> {
         let mut held = self.held();
         if held.folders.is_some() {
+            held.untouched = None;
             return make_empty(scratch);
         }
         let lock = self.build.claim_or(self.task.id, Claim::Workplace, &|| self.hand.let_go());
@@ -198,6 +208,7 @@ impl<'b> Workplace<'b> {
         // Without it the folders are someone else's.
         held.folders = Some(lock.map_err(|error| chain(&error))?);
         if self.hand.give(scratch) {
+            held.untouched = self.key_of(scratch);
             return Ok(());
         }
         match make(scratch) {
@@ -211,6 +222,12 @@ impl<'b> Workplace<'b> {
             }
             made => made.map_err(|error| cannot(scratch, &error)),
         }
+    }
+
+    /// What `stat` says of a folder; `None` where it may say the same after a change.
+    fn key_of(&self, folder: &Path) -> Option<StatKey> {
+        let key = StatKey::of(&rustix::fs::lstat(folder).ok()?);
+        self.build.digests.tells_changes_apart(key.dev).then_some(key)
     }
 
     fn mounts(&self) -> Result<Vec<(String, PathBuf)>, String> {
@@ -277,14 +294,26 @@ impl Drop for Workplace<'_> {
                 }
             }
             Folders::Host { above, .. } => {
-                let Some(lock) = self.held().folders.take() else { return };
+                let (lock, untouched, out_has_gone) = {
+                    let mut held = self.held();
+                    (held.folders.take(), held.untouched, held.out_has_gone)
+                };
+                let Some(lock) = lock else { return };
                 let (scratch, out) = (self.folders.scratch(), self.folders.out());
-                if is_empty_folder(&out) == Some(false) {
+                if !out_has_gone && is_empty_folder(&out) == Some(false) {
                     drop(remove_scratch(&out));
                 }
                 let mode = self.build.made_mode.get_or_init(|| mode_of(above));
                 let carried = Carried { scratch: Some(scratch), _folders: lock };
-                let is_like_new = |scratch: &PathBuf| mode.is_some_and(|mode| is_as_made(CWD, scratch, mode));
+                // It was given only because it was like new.
+                let is_untouched = |scratch: &Path| {
+                    untouched.is_some_and(|key| {
+                        rustix::fs::lstat(scratch).is_ok_and(|stat| StatKey::of(&stat) == key)
+                    })
+                };
+                let is_like_new = |scratch: &PathBuf| {
+                    is_untouched(scratch) || mode.is_some_and(|mode| is_as_made(CWD, scratch, mode))
+                };
                 if carried.scratch.as_ref().is_some_and(is_like_new) {
                     self.hand.0.replace(Some(carried));
                 }

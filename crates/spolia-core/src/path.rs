@@ -177,7 +177,10 @@ pub fn escape(raw: &[u8]) -> String {
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let rank = |byte: &u8| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 };
-        self.0.iter().map(rank).cmp(other.0.iter().map(rank))
+        // Most have a long beginning in common, which a word at a time passes over.
+        let (left, right) = (self.0.as_chunks::<8>().0, other.0.as_chunks::<8>().0);
+        let same = left.iter().zip(right).take_while(|(left, right)| left == right).count() * 8;
+        self.0[same..].iter().map(rank).cmp(other.0[same..].iter().map(rank))
     }
 }
 
@@ -225,6 +228,33 @@ mod tests {
 
     fn rel(raw: &str) -> RelPath {
         RelPath::new(raw).unwrap()
+    }
+
+    /// A folder stands before all that is in it, and that before every name that the folder's own begins.
+    #[test]
+    fn the_order_is_that_of_segments_wherever_paths_part() {
+        let mut paths: Vec<RelPath> = Vec::new();
+        for common in 0..20 {
+            let before = "packages/p0001/src/x"[..common].trim_end_matches('/').to_owned();
+            for end in ["", "!", "/!", "/a", "/a/b", "a", "a!", "a/z", "\u{e9}"] {
+                if let Ok(path) = RelPath::new(format!("{before}{end}").trim_start_matches('/').as_bytes()) {
+                    paths.push(path);
+                }
+            }
+        }
+        let segments = |path: &RelPath| -> Vec<Vec<u8>> {
+            path.as_bytes()
+                .split(|byte| *byte == b'/')
+                .filter(|name| !name.is_empty())
+                .map(<[u8]>::to_vec)
+                .collect()
+        };
+        assert!(paths.len() > 150);
+        for left in &paths {
+            for right in &paths {
+                assert_eq!(left.cmp(right), segments(left).cmp(&segments(right)), "{left} {right}");
+            }
+        }
     }
 
     #[test]

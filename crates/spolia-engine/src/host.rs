@@ -34,7 +34,7 @@ impl Executor for HostExecutor {
         #[expect(clippy::disallowed_methods, reason = "this is the executor")]
         let mut command = std::process::Command::new(&program);
         command.args(words).current_dir(action.command.folder.under(&places.root)).env_clear();
-        command.stdin(std::process::Stdio::null());
+        command.stdin(process::nothing());
         // The run's own folder is home and place for temporary files at once. By it, whoever comes after a
         // killed build knows what that has left running.
         let home = &places.scratch;

@@ -176,12 +176,17 @@ impl Engine {
             return Performed::Hit(result);
         }
         (request.on_start)();
-        let mut tries = request.job.retries + 1;
+        let mut tried = 0;
         let performed = loop {
-            tries -= 1;
+            tried += 1;
             match self.attempt(request) {
-                Performed::Failed(failure) if tries > 0 && !failure.cancelled && !failure.sandbox_refused => {
-                    continue;
+                Performed::Failed(failure) if failure.cancelled || failure.sandbox_refused => {
+                    break Performed::Failed(failure);
+                }
+                Performed::Failed(_) if tried <= request.job.retries => {}
+                Performed::Failed(mut failure) if tried > 1 => {
+                    failure.error.push_str(&format!(", as the last of {tried} tries"));
+                    break Performed::Failed(failure);
                 }
                 performed => break performed,
             }

@@ -4,8 +4,10 @@
 //! killed before the leader is reaped, while the group's number cannot have been given to anyone else. With
 //! [`run_beside`] it stays in the caller's group, as a compiler does that is called by way of us.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -58,10 +60,13 @@ pub fn run(
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<Ended> {
     use std::os::unix::process::CommandExt as _;
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let (out, out_writer) = std::io::pipe()?;
+    let (err, err_writer) = std::io::pipe()?;
+    command.stdout(out_writer).stderr(err_writer).process_group(0);
     let began = Instant::now();
-    let mut child = command.spawn()?;
-    let watched = watch(&mut child, began, Some(limits), on_output);
+    let child = command.spawn()?;
+    // It keeps the writers, so that the pipes do not wake us as the child lets go of them, just before it ends.
+    let watched = watch(&child, (out.into(), err.into()), Some(command), began, Some(limits), on_output);
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
     if watched.is_err() {
         signal(pid, Signal::KILL);
@@ -76,12 +81,14 @@ pub fn run(
 /// It could not be started, or the kernel would not let us watch it (it is killed then).
 #[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
 pub fn run_beside(mut command: Command, on_output: &mut dyn FnMut(Stream, &[u8])) -> std::io::Result<Ended> {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (out, out_writer) = std::io::pipe()?;
+    let (err, err_writer) = std::io::pipe()?;
+    command.stdout(out_writer).stderr(err_writer);
     let began = Instant::now();
     let mut child = command.spawn()?;
     // Its closures may hold descriptors that somebody waits to see closed.
     drop(command);
-    let watched = watch(&mut child, began, None, on_output);
+    let watched = watch(&child, (out.into(), err.into()), None, began, None, on_output);
     if watched.is_err() {
         let _gone = child.kill();
     }
@@ -107,14 +114,22 @@ fn reap(pid: i32, began: Instant, watched: std::io::Result<Watched>) -> std::io:
     Ok(Ended { end, log, log_cut, cost })
 }
 
+/// A standard input that has ended. `/dev/null` is opened once: another descriptor of it costs less.
+pub(crate) fn nothing() -> Stdio {
+    static NULL: OnceLock<Option<File>> = OnceLock::new();
+    let file = NULL.get_or_init(|| File::open("/dev/null").ok());
+    let copy = file.as_ref().and_then(|file| file.try_clone().ok());
+    copy.map_or_else(Stdio::null, Stdio::from)
+}
+
 struct Watched {
     log: Log,
     log_cut: bool,
     stopped: Option<End>,
 }
 
-struct Pipe<R> {
-    reader: Option<R>,
+struct Pipe {
+    reader: Option<OwnedFd>,
     stream: Stream,
     /// The beginning of a character whose rest has not arrived: a piece is text where the output is.
     held: Vec<u8>,
@@ -138,15 +153,17 @@ impl Deadlines {
 
 #[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
 fn watch(
-    child: &mut Child,
+    child: &Child,
+    pipes: (OwnedFd, OwnedFd),
+    mut writers: Option<Command>,
     began: Instant,
     limits: Option<&Limits<'_>>,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<Watched> {
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
     let pidfd = open_pidfd(pid)?;
-    let mut out = Pipe { reader: child.stdout.take(), stream: Stream::Stdout, held: Vec::new() };
-    let mut err = Pipe { reader: child.stderr.take(), stream: Stream::Stderr, held: Vec::new() };
+    let mut out = Pipe { reader: Some(pipes.0), stream: Stream::Stdout, held: Vec::new() };
+    let mut err = Pipe { reader: Some(pipes.1), stream: Stream::Stderr, held: Vec::new() };
     let mut watched = Watched { log: Log::default(), log_cut: false, stopped: None };
     let mut deadlines = Deadlines {
         timeout: limits.and_then(|limits| limits.timeout).map(|limit| began + limit),
@@ -154,8 +171,7 @@ fn watch(
         drain: None,
     };
     let mut ended = false;
-    // Not cleared: most runs print nothing.
-    let mut buffer = Vec::with_capacity(CHUNK_BYTES);
+    let mut buffer = Vec::new();
     loop {
         if ended && out.reader.is_none() && err.reader.is_none() {
             return Ok(watched);
@@ -175,17 +191,15 @@ fn watch(
             [0, 1, 2, 3].map(|at: usize| {
                 let stops = limits.is_some() && !ended && !asked;
                 let used = [out.reader.is_some(), err.reader.is_some(), !ended, stops][at];
-                used && !fds[at].revents().is_empty()
+                if used { fds[at].revents() } else { PollFlags::empty() }
             })
         };
-        if ready[0] {
-            take(&mut out, &mut buffer, &mut watched, on_output)?;
-        }
-        if ready[1] {
-            take(&mut err, &mut buffer, &mut watched, on_output)?;
-        }
+        take(&mut out, ready[0], &mut buffer, &mut watched, on_output)?;
+        take(&mut err, ready[1], &mut buffer, &mut watched, on_output)?;
+        let ready = ready.map(|events| !events.is_empty());
         if ready[2] {
             ended = true;
+            drop(writers.take());
             deadlines = Deadlines { timeout: None, kill: None, drain: Some(Instant::now() + DRAIN) };
             // The rest of its group, so that the pipes close.
             if limits.is_some() {
@@ -235,20 +249,28 @@ pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Option<Instant>) -> std::io::R
     }
 }
 
-fn take<R: AsFd>(
-    pipe: &mut Pipe<R>,
+/// Reads what `events` say is there.
+fn take(
+    pipe: &mut Pipe,
+    events: PollFlags,
     buffer: &mut Vec<u8>,
     watched: &mut Watched,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<()> {
-    let Some(reader) = &mut pipe.reader else { return Ok(()) };
+    let Some(reader) = pipe.reader.as_ref().filter(|_| !events.is_empty()) else { return Ok(()) };
     buffer.clear();
     buffer.extend_from_slice(&pipe.held);
-    let ended = match rustix::io::read(reader, rustix::buffer::spare_capacity(buffer)) {
-        Ok(length) => length == 0,
-        Err(rustix::io::Errno::INTR) => return Ok(()),
-        Err(errno) => return Err(errno.into()),
-    };
+    // Nobody has the other end, and nothing is left in it.
+    let mut ended = events == PollFlags::HUP;
+    if !ended {
+        // Most runs print nothing.
+        buffer.reserve(CHUNK_BYTES);
+        ended = match rustix::io::read(reader, rustix::buffer::spare_capacity(buffer)) {
+            Ok(length) => length == 0,
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+    }
     pipe.held.clear();
     if ended {
         pipe.reader = None;

@@ -323,7 +323,9 @@ impl DigestCache {
         }
     }
 
-    fn tells_changes_apart(&self, dev: u64) -> bool {
+    /// Whether each change of a file or folder on this file system gets a time of its own, if the time of the last one was
+    /// looked at.
+    pub fn tells_changes_apart(&self, dev: u64) -> bool {
         let Ok(mut clocks) = self.clocks.lock() else { return false };
         clocks.get_mut(&dev).is_some_and(|clock| clock.tells_changes_apart(dev))
     }

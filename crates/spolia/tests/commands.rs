@@ -249,6 +249,40 @@ fn why_says_where_a_hit_comes_from() {
 }
 
 #[test]
+fn a_step_that_is_not_built_for_what_was_asked_is_no_success() {
+    let place = Place::new();
+    let manifest = r#"
+        [project]
+        platforms = ["linux/amd64", "linux/arm64"]
+        [steps.one]
+        platforms = ["linux/arm64"]
+        run = "true"
+        outputs = []
+        [steps.all]
+        run = "true"
+        outputs = []
+        [variant.dev]
+        platforms = ["linux/amd64"]
+    "#;
+    place.write("spolia.toml", manifest);
+    let amd64 = ["-p", "linux/amd64"];
+    place
+        .spolia(&[&["build", "one"][..], &amd64].concat())
+        .code(2)
+        .says("step `one` is not built for `linux/amd64`")
+        .says("hint: it is built for linux/arm64");
+    place.spolia(&[&["why", "one"][..], &amd64].concat()).code(2);
+    place
+        .spolia(&["build", "all", "one", "--variant", "dev"])
+        .code(2)
+        .says("step `one` is not built for `linux/amd64`")
+        .says("look at `[steps.one]`");
+    place.spolia(&[&["build", "-n", "all"][..], &amd64].concat()).code(0);
+    place.spolia(&["build", "-n", "--variant", "dev"]).code(0);
+    place.spolia(&["build", "oone"]).code(2).says("a step named `one` exists");
+}
+
+#[test]
 fn the_graph_has_four_forms() {
     let place = Place::with_project();
     let text = place.spolia(&["graph"]).code(0).out();

@@ -272,30 +272,40 @@ impl LocalStore {
     /// like an empty file, is left over from a crash and counts as absent.
     fn find(&self, entry: Entry, size: Option<u64>) -> Result<Option<(Form, PathBuf, u64)>, StoreError> {
         for form in self.forms(entry.space) {
-            let path = self.layout.entry(entry, *form);
-            match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => {
-                    let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-                    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-                    let sound = match (*form, size) {
-                        (Form::Plain, Some(size)) if entry.space == Space::Blob => bytes == size,
-                        (Form::Plain, _) => {
-                            bytes > 0 || hash::digest(entry.digest.function(), b"") == entry.digest
-                        }
-                        (Form::Zstd, _) => bytes > 0,
-                    };
-                    if regular && sound {
-                        if size.is_some() {
-                            self.keep_young(&path, stat.st_mtime);
-                        }
-                        return Ok(Some((*form, path, bytes)));
-                    }
-                }
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(errno) => return Err(io("look up", &path, errno)),
+            if let Some((path, bytes)) = self.find_as(entry, *form, size)? {
+                return Ok(Some((*form, path, bytes)));
             }
         }
         Ok(None)
+    }
+
+    /// The same in one form.
+    fn find_as(
+        &self,
+        entry: Entry,
+        form: Form,
+        size: Option<u64>,
+    ) -> Result<Option<(PathBuf, u64)>, StoreError> {
+        let path = self.layout.entry(entry, form);
+        let stat = match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(io("look up", &path, errno)),
+        };
+        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let sound = match (form, size) {
+            (Form::Plain, Some(size)) if entry.space == Space::Blob => bytes == size,
+            (Form::Plain, _) => bytes > 0 || hash::digest(entry.digest.function(), b"") == entry.digest,
+            (Form::Zstd, _) => bytes > 0,
+        };
+        if !regular || !sound {
+            return Ok(None);
+        }
+        if size.is_some() {
+            self.keep_young(&path, stat.st_mtime);
+        }
+        Ok(Some((path, bytes)))
     }
 
     /// Someone is about to refer to a blob that was there already: a collection that runs meanwhile must
@@ -350,6 +360,10 @@ impl LocalStore {
             Some(packed) => (Form::Zstd, packed),
             None => (Form::Plain, content),
         };
+        self.write_blob(entry, form, bytes)
+    }
+
+    fn write_blob(&self, entry: Entry, form: Form, bytes: &[u8]) -> Result<Put, StoreError> {
         let temp = self.temp()?;
         temp.write(bytes)?;
         self.publish(temp, entry, form, bytes.len() as u64)
@@ -586,9 +600,18 @@ impl Store for LocalStore {
             let content = &scratch.plain;
             let (digest, size) = (Digest::blake3(content), content.len() as u64);
             let entry = Entry::blob(digest);
-            let put = match self.find(entry, Some(size))? {
-                Some(_) => Put::Present,
-                None => self.store_checked(entry, content, &mut scratch.pack)?,
+            let is_there = |form| self.find_as(entry, form, Some(size)).map(|found| found.is_some());
+            // What packs lies there packed, or at times both ways: the other name is looked at only where it does not.
+            let may_pack = self.compress && content.len() >= content::PACK_BYTES_MIN;
+            let put = if may_pack && is_there(Form::Zstd)? {
+                Put::Present
+            } else {
+                let packed = if may_pack { scratch.pack.pack_if_worth(content) } else { None };
+                match packed {
+                    Some(packed) => self.write_blob(entry, Form::Zstd, packed)?,
+                    None if is_there(Form::Plain)? || (!may_pack && is_there(Form::Zstd)?) => Put::Present,
+                    None => self.write_blob(entry, Form::Plain, content)?,
+                }
             };
             Ok(Imported { digest, size, put })
         })

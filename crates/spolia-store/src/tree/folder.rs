@@ -132,9 +132,14 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// The names in the folder at `name` below `folder` (`.` for itself) and what they are.
 pub(crate) fn list(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(CString, FileType)>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    list_open(&rustix::fs::openat(folder, name, flags, Mode::empty())?)
+}
+
+/// The same of a folder that is open for reading.
+pub(crate) fn list_open(fd: &OwnedFd) -> Result<Vec<(CString, FileType)>, Errno> {
+    rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0))?;
     let mut buffer = Vec::with_capacity(32 << 10);
-    let mut entries = rustix::fs::RawDir::new(&fd, buffer.spare_capacity_mut());
+    let mut entries = rustix::fs::RawDir::new(fd, buffer.spare_capacity_mut());
     let mut found = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;

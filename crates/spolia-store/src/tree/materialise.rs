@@ -58,6 +58,8 @@ pub struct Materialised {
     pub healed: Vec<(RelPath, Wrong)>,
     /// What did not belong there and was removed.
     pub removed: Vec<RelPath>,
+    /// Whether the giver's folder itself was moved there.
+    pub took_folder: bool,
 }
 
 /// Why a tree could not be materialised.
@@ -297,7 +299,7 @@ impl Work<'_> {
     fn give_all(&self, above: BorrowedFd<'_>, name: &[u8]) -> Option<Materialised> {
         self.options.giver?.give_all(self.tree, above, name, self.options.digests)?;
         let (files_written, bytes_written) = (self.tree.files().count() as u64, self.tree.size_bytes());
-        Some(Materialised { files_written, bytes_written, ..Materialised::default() })
+        Some(Materialised { files_written, bytes_written, took_folder: true, ..Materialised::default() })
     }
 
     /// Gives what is staged the destination's name; what stood there is then in its place.

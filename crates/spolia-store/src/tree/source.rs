@@ -3,6 +3,7 @@
 //! given away, which costs no copy.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
 use spolia_core::{Digest, Node, RelPath, Tree};
 
 use super::folder;
@@ -31,7 +33,7 @@ impl FolderSource {
     /// # Errors
     /// [`StoreError::Io`] where `root` cannot be opened.
     pub fn new(root: &Path, tree: &Tree) -> Result<Self, StoreError> {
-        let fd = folder::open_root(root).map_err(|errno| crate::local::io("open", root, errno))?;
+        let fd = open_folder(root).map_err(|errno| crate::local::io("open", root, errno))?;
         let mut files: HashMap<Digest, Vec<(RelPath, u64)>> = HashMap::new();
         for (path, digest, size) in tree.files() {
             files.entry(digest).or_default().push((path.clone(), size));
@@ -65,13 +67,15 @@ impl FolderSource {
         let (above, own_name) = folder::split(path.as_bytes());
         let parent = folder::open_above(self.root.as_fd(), above).ok()?;
         let parent = folder::or_root(&parent, self.root.as_fd());
-        let Given { file, key, digest, was_known } = given(parent, own_name, node, digests)?;
+        let Given { key, digest, was_known } = given(parent, own_name, node, digests)?;
         if !gives_own_group(into)? {
             return None;
         }
         rustix::fs::renameat(parent, own_name, into, name).ok()?;
         // A new name changes the ctime alone: with the same mtime nothing was written meanwhile.
-        if let (Some(digests), Ok(after)) = (digests.filter(|_| was_known), rustix::fs::fstat(&file)) {
+        if let Some(digests) = digests.filter(|_| was_known)
+            && let Ok(after) = folder::look(into, name)
+        {
             let moved = StatKey::of(&after);
             if (StatKey { ctime_ns: key.ctime_ns, ..moved }) == key {
                 digests.note_ended(moved, digest);
@@ -90,7 +94,8 @@ impl FolderSource {
         name: &[u8],
         digests: Option<&DigestCache>,
     ) -> Option<()> {
-        let found = entries_of(tree, self.root.as_fd(), &RelPath::root(), digests)?;
+        let listed = folder::list_open(&self.root).ok()?;
+        let found = entries_of(tree, self.root.as_fd(), listed, &RelPath::root(), digests)?;
         if found != tree.entries().len() || !gives_own_group(into)? {
             return None;
         }
@@ -166,7 +171,6 @@ impl Store for FolderSource {
 
 /// A file that is what the tree says, and that nobody could tell from a new one.
 struct Given {
-    file: File,
     key: StatKey,
     digest: Digest,
     /// Whether it had not to be read.
@@ -175,8 +179,7 @@ struct Given {
 
 fn given(folder: BorrowedFd<'_>, name: &[u8], node: &Node, digests: Option<&DigestCache>) -> Option<Given> {
     let Node::File { digest, size, executable } = node else { return None };
-    let file = open_file(folder, name)?;
-    let stat = rustix::fs::fstat(&file).ok()?;
+    let stat = folder::look(folder, name).ok()?;
     let alone = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
     let mode = new_file_mode(*executable) - umask()?;
     if !alone || !is_ours(&stat, mode) || u64::try_from(stat.st_size) != Ok(*size) {
@@ -184,15 +187,23 @@ fn given(folder: BorrowedFd<'_>, name: &[u8], node: &Node, digests: Option<&Dige
     }
     let key = StatKey::of(&stat);
     let known = digests.and_then(|digests| digests.lookup(&key));
-    let there = known.map_or_else(|| crate::hash::file(&file).ok().map(|(digest, _)| digest), Some)?;
-    (there == *digest).then_some(Given { file, key, digest: there, was_known: known.is_some() })
+    let there = match known {
+        Some(known) => known,
+        None => {
+            let file = open_file(folder, name)?;
+            let is_same = StatKey::of(&rustix::fs::fstat(&file).ok()?) == key;
+            crate::hash::file(&file).ok().filter(|_| is_same)?.0
+        }
+    };
+    (there == *digest).then_some(Given { key, digest: there, was_known: known.is_some() })
 }
 
-/// How many entries of `tree` stand in `folder`, its part at `at`; `None` where anything else does, or where one of
+/// How many entries of `tree` stand in `folder`, its part at `at`, in which `listed` was found; `None` where anything else does, or where one of
 /// them could not be a new one.
 fn entries_of(
     tree: &Tree,
     folder: BorrowedFd<'_>,
+    listed: Vec<(CString, FileType)>,
     at: &RelPath,
     digests: Option<&DigestCache>,
 ) -> Option<usize> {
@@ -200,7 +211,7 @@ fn entries_of(
         return None;
     }
     let mut children = Vec::new();
-    for (name, kind) in folder::list(folder, b".").ok()? {
+    for (name, kind) in listed {
         let path = at.join(&RelPath::new(name.to_bytes()).ok()?);
         // The tree names a folder that is empty, and of others what is in them.
         tree.within(&path).next()?;
@@ -211,10 +222,13 @@ fn entries_of(
         let node = tree.get(&path);
         found += usize::from(node.is_some());
         match (kind, node) {
-            (FileType::RegularFile, Some(node)) => drop(given(folder, name.to_bytes(), node, digests)?),
+            (FileType::RegularFile, Some(node)) => {
+                given(folder, name.to_bytes(), node, digests)?;
+            }
             (FileType::Directory, None | Some(Node::Folder)) => {
                 let below = folder::open_child(folder, name.to_bytes()).ok()?;
-                found += entries_of(tree, below.as_fd(), &path, digests)?;
+                let listed = folder::list(below.as_fd(), b".").ok()?;
+                found += entries_of(tree, below.as_fd(), listed, &path, digests)?;
             }
             _ => return None,
         }
@@ -238,6 +252,12 @@ fn gives_own_group(folder: BorrowedFd<'_>) -> Option<bool> {
 fn ids() -> (u32, u32) {
     static IDS: OnceLock<(u32, u32)> = OnceLock::new();
     *IDS.get_or_init(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
+}
+
+/// A folder of ours, to look things up in it and to list it.
+fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).or_else(|_| folder::open_root(path))
 }
 
 fn open_file(folder: BorrowedFd<'_>, name: &[u8]) -> Option<File> {

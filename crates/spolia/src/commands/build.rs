@@ -254,6 +254,13 @@ pub(crate) fn failure(error: &BuildError) -> Failure {
             let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             failure.hint(format!("the manifest has {}", known.join(", ")))
         }
+        BuildError::Graph(GraphError::BuiltElsewhere { name, known, .. }) if known.is_empty() => failure.hint(format!(
+            "its `platforms` are none of `[project] platforms`, or of the variant's: look at `[steps.{name}]`"
+        )),
+        BuildError::Graph(GraphError::BuiltElsewhere { known, .. }) => {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            failure.hint(format!("it is built for {}", known.join(", ")))
+        }
         BuildError::NoSandbox { hint, .. } => {
             failure.hint(hint.clone()).hint("`--engine host` runs steps without a sandbox")
         }

@@ -164,7 +164,7 @@ fn tried_again(env: &mut TestEnv) {
     env.edit_manifest("-ge 3", "-ge 99");
     let built = env.build_fails(1, &[]);
     assert_eq!(env.traces("tries"), 6, "{built}");
-    assert_eq!(built.error("a"), "it ended with exit code 1");
+    assert_eq!(built.error("a"), "it ended with exit code 1, as the last of 3 tries");
 }
 
 fn pools_hold(env: &mut TestEnv) {

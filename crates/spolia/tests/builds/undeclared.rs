@@ -7,6 +7,7 @@ use spolia_testing::TestEnv;
 sandboxed!(
     an_undeclared_file_is_named_and_nothing_is_stored,
     a_step_that_fails_for_want_of_a_file_says_so,
+    a_pattern_that_selects_nothing_is_named_when_the_step_fails,
     ignored_files_are_nobodys_business,
     a_missing_file_that_appears_is_a_miss,
     other_steps_outputs_are_no_undeclared_files,
@@ -69,6 +70,21 @@ fn a_step_that_fails_for_want_of_a_file_says_so(env: &mut TestEnv) {
         "it ended with exit code 1\nadd to `inputs` of `[steps.a]` (spolia.toml:1): \"config.h\""
     );
     assert!(!env.has(".spolia/out/a"));
+}
+
+fn a_pattern_that_selects_nothing_is_named_when_the_step_fails(env: &mut TestEnv) {
+    env.write("src/a.c", "x");
+    env.manifest(
+        "[steps.a]\nplatforms = \"any\"\nrun = \"cat src/*.cc\"\ninputs = [\"src/*.c\", \"src/*.cc\", \"!*.o\", \"b\"]\noutputs = []\n",
+    );
+    let built = env.build_fails(1, &[]);
+    assert_eq!(
+        built.error("a"),
+        "it ended with exit code 1\nno file is selected by \"src/*.cc\", \"b\" of its `inputs`"
+    );
+    // It may be right, and so is said of no step that succeeds.
+    env.edit_manifest("cat src/*.cc", "cat src/*.c");
+    assert_eq!(env.build(&[]).warnings(), "");
 }
 
 fn ignored_files_are_nobodys_business(env: &mut TestEnv) {
