@@ -7,7 +7,8 @@ Trees come through package clients: zstd (C, crate zstd-sys), leveldb as C++17 (
 50 and with 300 headers each, generated here. DIR is what `peers.sh DIR` has made. Every round runs every tool in turn, in
 another order. CPU is that of a control group (needs root): make, the compilers, and servers that a cache leaves running. `cp` is the same
 tree with a compiler that only copies a ready object: what make, fork and writing cost. `own` is what Spolia says of itself on
-misses, beside the CPU of the compilers that it started. A store is measured after the cold build, as blocks on disk, as bytes, and in files.
+misses, beside the CPU of the compilers that it started. A store is measured after the cold build, as blocks on disk and as bytes, with its folders as `du` counts them and without, and in
+files. `--sizes` measures nothing else: one cold build by each cache, and the exit code 1 where Spolia's takes more of the disk than ccache's.
 """
 
 import argparse, json, os, random, shutil, statistics, subprocess, sys, tempfile
@@ -86,8 +87,11 @@ def trees(work):
 
 
 def size(folder):
-    found = [path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    return sum(stat.st_blocks * 512 for stat in found), sum(stat.st_size for stat in found), len(found)
+    """Blocks on disk and bytes as `du -s` and `du -s --apparent-size` count them, folders too; the files' alone; how many files."""
+    every = [folder, *(path for path in folder.rglob("*") if not path.is_symlink())]
+    found = [path.stat() for path in every if path.is_file()]
+    both = lambda stats: (sum(stat.st_blocks * 512 for stat in stats), sum(stat.st_size for stat in stats))
+    return *both([path.stat() for path in every]), *both(found), len(found)
 
 
 def records(store):
@@ -137,7 +141,7 @@ class Tool:
                      f"{median * 1000 / calls:.1f}",
                      f"{(median - floor) * 1000 / calls:+.1f}" if case == "warm" and self.name != "cp" else ""]
             cells.append(self.own if self.own and case == "cold" else "")
-            cells.append("{:.2f} / {:.2f} MB, {}".format(self.sizes[0] / 1e6, self.sizes[1] / 1e6, self.sizes[2])
+            cells.append("{:.2f} / {:.2f} MB; files {:.2f} / {:.2f}, {}".format(*(bytes / 1e6 for bytes in self.sizes[:4]), self.sizes[4])
                          if self.sizes and case == "cold" else "")
             print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -191,6 +195,24 @@ def measure(tree, work, options):
             shutil.rmtree(tool.store, ignore_errors=True)
 
 
+def sizes(tree, work, options):
+    """Whether Spolia's store takes no more of the disk than ccache's."""
+    disk = {}
+    for name in [name for name in options.tools.split(",") if name not in ("plain", "cp")]:
+        tool = Tool(name, tree, work, options)
+        try:
+            tool.forget()
+            tool.make("cold")
+            tool.sizes = size(tool.store)
+        finally:
+            tool.stop()
+            tool.group.end()
+            shutil.rmtree(tool.store, ignore_errors=True)
+        disk[name] = tool.sizes[0]
+        print("| {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {} |".format(tree.name, name, *(b / 1e6 for b in tool.sizes[:4]), tool.sizes[4]), flush=True)
+    return disk.get("spolia", 0) <= disk.get("ccache", disk.get("spolia", 0))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spolia", default=str(ROOT / "target/release/spolia"))
@@ -201,13 +223,21 @@ def main():
     parser.add_argument("--tools", default="plain,cp,spolia,ccache,sccache")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work")
+    parser.add_argument("--sizes", action="store_true")
     options = parser.parse_args()
     options.spolia = str(Path(options.spolia).resolve())
     work = Path(options.work or tempfile.mkdtemp(prefix="bench-compilers-"))
     work.mkdir(exist_ok=True)
     print(f"load {os.getloadavg()[0]:.1f} at the start", flush=True)
+    if options.sizes:
+        print("| tree | tool | on disk, MB (du -s) | bytes, MB (du -s --apparent-size) | files' blocks, MB | files' bytes, MB | files |")
+        print("|---|---|---|---|---|---|---|")
+        held = [sizes(tree, work, options) for tree in trees(work) if not options.tree or tree.name in options.tree]
+        if not options.work:
+            shutil.rmtree(work, ignore_errors=True)
+        sys.exit(not all(held))
     print("| tree | tool | case | CPU s, median (lowest–highest) | ms a call | more than `cp`, ms a call | own on misses "
-          "| store: on disk / bytes, files |")
+          "| store: on disk / bytes; its files alone, how many |")
     print("|---|---|---|---|---|---|---|---|")
     for tree in trees(work):
         if not options.tree or tree.name in options.tree:

@@ -15,6 +15,8 @@ fetched by cargo. Needs root, for the control groups.
     target     another CARGO_TARGET_DIR
     middle     one crate in the middle of the graph (of ripgrep: its own) changed, target folder removed
     nothing    nothing changed and nothing removed: what cargo itself takes
+
+What a tool keeps is measured after the cold build, as blocks on disk, as bytes and in files, without the target folders that mbx keeps there.
 """
 import argparse, os, shutil, statistics, subprocess
 from pathlib import Path
@@ -85,6 +87,18 @@ def fetch(tree, work):
     shutil.copytree(found, to)
     subprocess.run(["cargo", "fetch", "--quiet"], cwd=to, check=True)
     return to
+
+
+def size(folders):
+    """Blocks on disk and bytes, both in MB, and files; a file with several names once."""
+    found = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and folder / "targets" not in path.parents:
+                stat = path.stat()
+                found[stat.st_dev, stat.st_ino] = stat
+    return "{:.1f} / {:.1f} MB, {}".format(sum(stat.st_blocks * 512 for stat in found.values()) / 1e6,
+                                           sum(stat.st_size for stat in found.values()) / 1e6, len(found))
 
 
 class Tool:
@@ -182,7 +196,8 @@ def main():
         tool = Tool(name, options, work)
         tools.append(tool)
         state[name] = measure(tool, source, tree, options.rounds)
-        print(name, {k: round(v[0], 2) for k, v in state[name][0].items()}, flush=True)
+        kept = f"keeps {size([tool.work / part for part in ['store', 'xdg', 'xdgd', 'home']])}" if name != "plain" else ""
+        print(name, {k: round(v[0], 2) for k, v in state[name][0].items()}, kept, flush=True)
     for number in range(options.rounds):
         for tool in tools:
             if tool.name != "plain":

@@ -31,7 +31,7 @@ pub(crate) fn unpack(packed: &[u8], count: usize, bytes_max: usize) -> Option<Ve
     let (mut rest, mut bytes) = (packed, 0usize);
     for _ in 0..count {
         let (shared, after) = rest.split_first()?;
-        let end = memchr(after)?;
+        let end = memchr::memchr(0, after)?;
         let before = names.last().map(Vec::as_slice).unwrap_or_default();
         let begin = before.get(..usize::from(*shared))?;
         bytes = bytes.checked_add(begin.len() + end).filter(|bytes| *bytes <= bytes_max)?;
@@ -39,11 +39,6 @@ pub(crate) fn unpack(packed: &[u8], count: usize, bytes_max: usize) -> Option<Ve
         rest = &after[end + 1..];
     }
     rest.is_empty().then_some(names)
-}
-
-/// Where the first zero is.
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == 0)
 }
 
 #[cfg(test)]
