@@ -369,21 +369,35 @@ impl Walk<'_> {
             self.expected = Some(kept.clone());
             return Err(Miss::Forced);
         }
-        match self.replay(room, invocation, kept) {
-            Ok(()) => {}
-            Err(ReplayError::Gone { name }) => return Err(Miss::OutputGone(format!("output `{name}`"))),
-            Err(error) => return Err(Miss::OutputGone(chain(&error))),
+        let mut begun = Vec::new();
+        if let Err(error) = self.replay(room, invocation, kept, &mut begun) {
+            // What the compiler does not come to write must not stay: it would look newer than its source.
+            for path in &begun {
+                let _not_there = std::fs::remove_file(path);
+            }
+            return Err(Miss::OutputGone(match error {
+                ReplayError::Gone { name } => format!("output `{name}`"),
+                error => chain(&error),
+            }));
         }
         self.record.bytes = Some(kept.outputs.iter().map(|output| output.size).sum());
         self.note(Some(room), &Outcome::Hit { tier: Tier::Local, saved: kept.cost });
         Ok(End::Code(0))
     }
 
-    fn replay(&mut self, room: &Room, invocation: &dyn Invocation, kept: &Kept) -> Result<(), ReplayError> {
+    /// `begun`: the files that were perhaps written, also where it fails.
+    fn replay(
+        &mut self,
+        room: &Room,
+        invocation: &dyn Invocation,
+        kept: &Kept,
+        begun: &mut Vec<PathBuf>,
+    ) -> Result<(), ReplayError> {
         let places = invocation.places();
         for output in &kept.outputs {
             let gone = || ReplayError::Gone { name: output.name.clone() };
             let place = places.iter().find(|place| place.name == output.name).ok_or_else(gone)?;
+            begun.push(place.path.clone());
             if place.share == Share::Text {
                 let text = invocation.unpack(room, &place.name, replay::content(room, output)?);
                 replay::write(&place.path, &text, output.executable)?;

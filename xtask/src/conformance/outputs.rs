@@ -96,6 +96,13 @@ pub(crate) const ROWS: &[Row] = &[
         }
         Ok(Verdict::of((left[0] != left[1]).then(|| "the link, or what it names, is another".to_owned())))
     }),
+    row("the folder of the dependencies goes", all, |b| {
+        b.write("x.c", "int v;\n");
+        b.write("deps/.keep", "");
+        b.after(&["-MD", "-MF", "deps/x.d", "-c", "x.c", "-o", "x.o"], O, |b| {
+            std::fs::remove_dir_all(b.cwd.join("deps")).expect("our own folder");
+        })
+    }),
     row("-MD without -MF, other -o", all, |b| {
         b.write("h.h", "");
         b.write("x.c", "#include \"h.h\"\nint v;\n");
