@@ -10,6 +10,7 @@
     reason = "it starts programs and reads the environment, that is its work"
 )]
 
+mod autotools;
 mod browser;
 mod build;
 mod conformance;
@@ -40,6 +41,8 @@ cargo xtask TASK
   crash        a build killed at every one of its calls that change the disk, and what the next build makes of it (long)
   conformance  what compiler caches give against what the compiler gives now: [--tool T] [--compiler C]
                [--row WORD]; fails where Spolia is wrong
+  autotools    a published package's `./configure && make` through the compiler cache, against the same without:
+               [--spolia FILE] (a minute or two)
   fuzz         libFuzzer on every parser of foreign bytes: [--seconds N] [TARGET…] (long)
   perf-reference  what scipy says of the statistics' reference values, against what is committed
   perf-aa      live comparisons of a command of 10 ms (or --cost-ms N) with itself, with +20% and with +3% planted, and how often each
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
             "--ignored",
             "at_every_step",
         ]),
+        Some("autotools") => autotools::run(&rest),
         Some("conformance") => conformance::run(&rest),
         Some("dist-large") => large::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
