@@ -87,7 +87,7 @@ fn a_short_command_has_no_samples_and_says_so() {
 fn what_may_be_looked_at_closely_is() {
     let closely = Closely { count_processes: true, own_cgroup: true, ..Closely::default() };
     let taken = measured(
-        &shell("for i in 1 2 3 4 5; do /bin/true; done; (/bin/true; true); sleep 0.2"),
+        &shell("for i in 1 2 3 4 5; do /bin/true; done; (/bin/true; true); sleep 0.6"),
         closely,
         None,
     );
