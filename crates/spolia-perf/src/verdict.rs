@@ -254,10 +254,7 @@ impl InTurn {
         let runs: Vec<(f64, f64)> = pairs
             .iter()
             .zip(&works)
-            .flat_map(|(pair, work)| {
-                let (first, second) = ((pair.first, work.0), (pair.second, work.1));
-                if pair.second_led { [second, first] } else { [first, second] }
-            })
+            .flat_map(|(pair, work)| pair.in_order((pair.first, work.0), (pair.second, work.1)))
             .collect();
         let even = Even::of(&runs)?;
         let cost = |pair: &Pair, work: &(f64, f64)| Pair {

@@ -551,7 +551,8 @@ impl<'a> Asker<'a> {
         self.skeleton(folder.path(), command, toolchain)
     }
 
-    /// Everything that `command` needs in `workspace`, by name.
+    /// Everything that `command` needs in `workspace`, by name. Cargo is asked, whatever is remembered
+    /// ([`Asker::remembered_names`]).
     ///
     /// # Errors
     /// Cargo refuses the command, or its lock file would have to change, or sources are not there.
@@ -559,9 +560,6 @@ impl<'a> Asker<'a> {
         #[expect(clippy::disallowed_methods, reason = "what questions cost is told apart")]
         let began = Instant::now();
         let (toolchain, place) = self.names_place(workspace, command)?;
-        if let Some(named) = place.as_deref().and_then(recall) {
-            return Ok((named, Asked { wall: began.elapsed(), remembered: true }));
-        }
         let named = self.skeleton(&workspace.root, command, &toolchain)?;
         if let Some(place) = &place {
             // Forgetting costs the next sweep a question.

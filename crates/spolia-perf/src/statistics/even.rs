@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use super::median;
-use super::turns::{FADE, REACH};
+use super::turns::{near, weights};
 
 /// The largest difference of two logarithms that counts as it is.
 const CLIP: f64 = 0.5;
@@ -36,17 +36,12 @@ impl Even {
     /// does not follow the other.
     pub fn of(runs: &[(f64, f64)]) -> Option<Self> {
         let logs: Vec<(f64, f64)> = runs.iter().map(|(cost, work)| (cost.ln(), work.ln())).collect();
-        let mut differences: Vec<(f64, f64, f64)> = Vec::new();
-        for (at, (cost, work)) in logs.iter().enumerate() {
-            for (further, (later_cost, later_work)) in logs[at + 1..].iter().take(REACH).enumerate() {
-                let (cost, work) = (later_cost - cost, later_work - work);
-                differences.push((
-                    FADE.powi(further as i32),
-                    cost.clamp(-CLIP, CLIP),
-                    work.clamp(-CLIP, CLIP),
-                ));
-            }
-        }
+        let weights = weights();
+        let difference = |(at, later, weight): (usize, usize, f64)| {
+            let (cost, work) = (logs[later].0 - logs[at].0, logs[later].1 - logs[at].1);
+            (weight, cost.clamp(-CLIP, CLIP), work.clamp(-CLIP, CLIP))
+        };
+        let differences: Vec<(f64, f64, f64)> = near(logs.len(), &weights).map(difference).collect();
         let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
             differences.iter().map(|(weight, cost, work)| weight * of(*cost, *work)).sum()
         };

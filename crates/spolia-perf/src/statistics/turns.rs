@@ -44,6 +44,13 @@ pub struct Turns {
     weights: [f64; REACH],
 }
 
+impl Pair {
+    /// What belongs to each of the two, in the order they ran.
+    pub(crate) fn in_order<T>(&self, first: T, second: T) -> [T; 2] {
+        if self.second_led { [second, first] } else { [first, second] }
+    }
+}
+
 /// What the coins say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Coins {
@@ -58,12 +65,9 @@ pub struct Coins {
 impl Turns {
     /// Of these pairs.
     pub fn of(pairs: &[Pair]) -> Self {
-        let runs = pairs.iter().flat_map(|pair| {
-            let (first, second) = ((pair.first.ln(), false), (pair.second.ln(), true));
-            if pair.second_led { [second, first] } else { [first, second] }
-        });
-        let weights = std::array::from_fn(|further| FADE.powi(further as i32));
-        Self { runs: runs.collect(), weights }
+        let runs =
+            pairs.iter().flat_map(|pair| pair.in_order((pair.first.ln(), false), (pair.second.ln(), true)));
+        Self { runs: runs.collect(), weights: weights() }
     }
 
     /// How far each pair leans: above zero where its second side was the dearer one, were the second side's
@@ -72,12 +76,10 @@ impl Turns {
         let costs: Vec<f64> =
             self.runs.iter().map(|(ln, is_second)| if *is_second { ln - shift } else { *ln }).collect();
         let mut scores = vec![0.0; costs.len()];
-        for (at, cost) in costs.iter().enumerate() {
-            for ((weight, later), there) in self.weights.iter().zip(&costs[at + 1..]).zip(at + 1..) {
-                let dearer = weight * (later - cost).clamp(-CLIP, CLIP);
-                scores[there] += dearer;
-                scores[at] -= dearer;
-            }
+        for (at, there, weight) in near(costs.len(), &self.weights) {
+            let dearer = weight * (costs[there] - costs[at]).clamp(-CLIP, CLIP);
+            scores[there] += dearer;
+            scores[at] -= dearer;
         }
         let pairs = scores.chunks_exact(2).zip(self.runs.chunks_exact(2));
         pairs
@@ -130,6 +132,17 @@ impl Turns {
         }
         Some(f64::midpoint(low, high))
     }
+}
+
+/// What a run so much further away than the next counts.
+pub(super) fn weights() -> [f64; REACH] {
+    std::array::from_fn(|further| FADE.powi(further as i32))
+}
+
+/// All runs that are near each other: the earlier, the later, and what the two count.
+pub(super) fn near(runs: usize, weights: &[f64; REACH]) -> impl Iterator<Item = (usize, usize, f64)> {
+    let later = move |at: usize| weights.iter().zip(at + 1..runs);
+    (0..runs).flat_map(move |at| later(at).map(move |(weight, there)| (at, there, *weight)))
 }
 
 /// The sum in standard deviations of what coins give it.

@@ -171,7 +171,8 @@ pub struct Options {
     pub details: bool,
 }
 
-/// Looks at `target`, a target directory of Cargo's with these `profiles` ([`crate::find::profiles`]). `progress` is told how many entries were seen.
+/// Looks at `target`, a target directory of Cargo's with these `profiles` ([`crate::find::profiles`]). `progress` is told
+/// how many entries were seen.
 ///
 /// # Errors
 /// The directory itself cannot be opened. What below it cannot be is listed in the scan.
