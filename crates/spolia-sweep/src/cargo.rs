@@ -551,8 +551,7 @@ impl<'a> Asker<'a> {
         self.skeleton(folder.path(), command, toolchain)
     }
 
-    /// Everything that `command` needs in `workspace`, by name. Cargo is asked, whatever is remembered
-    /// ([`Asker::remembered_names`]).
+    /// Everything that `command` needs in `workspace`, by name. Cargo is asked, whatever is remembered.
     ///
     /// # Errors
     /// Cargo refuses the command, or its lock file would have to change, or sources are not there.
