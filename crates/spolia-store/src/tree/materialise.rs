@@ -28,7 +28,10 @@ use crate::digests::DigestCache;
 use crate::store::{Store, StoreError};
 
 /// How often it starts again when another process changes the destination under it.
-const TRIES_MAX: usize = 20;
+const TRIES_MAX: u32 = 20;
+
+/// The longest that it waits before it does: what empties the folder comes to an end meanwhile.
+const WAIT_MAX: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// How a tree is materialised.
 #[derive(Clone, Copy, Default)]
@@ -150,11 +153,13 @@ impl MaterialiseError {
         }
     }
 
-    /// Whether another process may have changed the destination meanwhile: a folder that was opened, and
-    /// is gone when something is made in it.
+    /// Whether another process may have changed the destination meanwhile: a folder that was opened is gone
+    /// when something is made in it, or one that was emptied is not empty when it is removed.
     fn is_race(&self) -> bool {
-        let is_gone = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
-        matches!(self, Self::Raced { .. }) || matches!(self, Self::Io { source, .. } if is_gone(source))
+        use std::io::ErrorKind;
+        matches!(self, Self::Raced { .. })
+            || matches!(self, Self::Io { source, .. }
+                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty))
     }
 
     /// Whether there was no room left at the destination.
@@ -184,14 +189,21 @@ pub fn materialise(
     let path = place.at.under(place.root);
     let root = open_root(place.root)?;
     let work = Work { tree, store, path, root, at: place.at, options };
-    for tries_left in (0..TRIES_MAX).rev() {
+    for tries in 1..=TRIES_MAX {
         let done = if options.exact { work.exact() } else { work.among_others() };
         match done {
-            Err(error) if tries_left > 0 && error.is_race() => {}
+            Err(error) if tries < TRIES_MAX && error.is_race() => std::thread::sleep(pause(tries)),
             done => return done,
         }
     }
     Err(MaterialiseError::Raced { path: work.path })
+}
+
+/// How long to wait after so many tries: nothing at first, then longer and longer, and not as long as another
+/// process that waits for the same.
+fn pause(tries: u32) -> std::time::Duration {
+    let longest = WAIT_MAX.min(std::time::Duration::from_micros(50) * 2_u32.saturating_pow(tries));
+    longest.mul_f64(f64::from(crate::local::random() as u32) / f64::from(u32::MAX))
 }
 
 /// The tree may come from a store that others write to.

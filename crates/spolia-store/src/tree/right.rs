@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use spolia_core::{Node, RelPath, Tree};
 
-use super::folder;
+use super::{folder, stage};
 use crate::digests::{DigestCache, StatKey};
 
 /// Up to so many entries are looked at by their whole path: that is cheaper than opening the folder.
@@ -137,8 +137,8 @@ fn hash_below(dest: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<spolia_core:
     Ok(crate::hash::file(&file.into())?.0)
 }
 
-/// What stands below `dest` that the tree does not name: the topmost path of each, and whether it stands
-/// where the tree has a folder.
+/// What stands below `dest` that the tree does not name: the topmost path of each. What another build is
+/// putting together there does not count: it goes by itself.
 pub(super) fn extras(tree: &Tree, dest: BorrowedFd<'_>) -> Result<Vec<RelPath>, Errno> {
     let mut extra = Vec::new();
     let mut folders = vec![RelPath::root()];
@@ -151,6 +151,7 @@ pub(super) fn extras(tree: &Tree, dest: BorrowedFd<'_>) -> Result<Vec<RelPath>, 
             let is_folder = first.map(|(first, node)| *first != path || matches!(node, Node::Folder));
             match (is_folder, file_type) {
                 (Some(true), FileType::Directory) => folders.push(path),
+                (None, _) if here.is_root() && stage::is_in_use(dest, path.as_bytes()) => {}
                 // A link or file where the tree has a folder, or nothing.
                 (Some(true) | None, _) => extra.push(path),
                 // What a file or link should be was looked at by itself.

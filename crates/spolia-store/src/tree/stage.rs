@@ -125,7 +125,12 @@ impl<'s> Stage<'s> {
             self.tops[top].made = true;
             let name = self.tops[top].name.to_bytes();
             let fd = folder::make_below(self.above, &join(name, below)).map_err(|(obstacle, _)| {
-                let errno = if let folder::Obstacle::Failed(errno) = obstacle { errno } else { Errno::EXIST };
+                let errno = match obstacle {
+                    folder::Obstacle::Failed(errno) => errno,
+                    // Another process has removed it since it was made, with the folder that it is in.
+                    folder::Obstacle::Absent => Errno::NOENT,
+                    folder::Obstacle::Link | folder::Obstacle::Other => Errno::EXIST,
+                };
                 self.failed("create", top, below, errno)
             })?;
             self.parent = Some((top, below.to_vec(), fd));
@@ -277,16 +282,31 @@ pub fn sweep_stages(folder: &Path) -> u64 {
 
 pub(super) fn sweep(folder: BorrowedFd<'_>) -> u64 {
     let Ok(names) = folder::list(folder, b".") else { return 0 };
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec;
+    let now = seconds();
     let mut swept = 0;
     for (name, _) in names {
-        let Some(made_by) = name.to_bytes().strip_prefix(PREFIX.as_bytes()) else { continue };
-        let Ok(stat) = folder::look(folder, name.to_bytes()) else { continue };
-        let age = u64::try_from(now.saturating_sub(stat.st_mtime)).unwrap_or(0);
-        let abandoned = crate::local::is_abandoned(made_by, std::time::Duration::from_secs(age));
-        if abandoned && folder::remove_all(folder, &name).is_ok() {
+        if is_abandoned(folder, name.to_bytes(), now) == Some(true)
+            && folder::remove_all(folder, &name).is_ok()
+        {
             swept += 1;
         }
     }
     swept
+}
+
+/// Whether the maker of the staged entry `name` is gone; nothing where it is no staged entry.
+fn is_abandoned(folder: BorrowedFd<'_>, name: &[u8], now: i64) -> Option<bool> {
+    let made_by = name.strip_prefix(PREFIX.as_bytes())?;
+    let stat = folder::look(folder, name).ok()?;
+    let age = u64::try_from(now.saturating_sub(stat.st_mtime)).unwrap_or(0);
+    Some(crate::local::is_abandoned(made_by, std::time::Duration::from_secs(age)))
+}
+
+/// Whether another build is putting `name` in `folder` together right now.
+pub(super) fn is_in_use(folder: BorrowedFd<'_>, name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes()) && is_abandoned(folder, name, seconds()) == Some(false)
+}
+
+fn seconds() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
 }
