@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de};
 
 const SPEC_MAGIC: &[u8; 7] = b"spolsbx";
 const REPORT_MAGIC: &[u8; 7] = b"spolrep";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Magic and version.
 pub(super) const HEADER_BYTES: usize = 8;
 
@@ -93,9 +93,8 @@ pub struct SandboxSpec {
     pub observe: bool,
     /// The host name the command sees.
     pub hostname: Bytes,
-    /// The caller's process id: when that process ends, so does the sandbox. Zero: not tied.
-    pub caller_pid: u32,
-    /// Descriptors above 2 that the command inherits (a jobserver's pipe, say). All others are closed.
+    /// Descriptors above 2 that the command inherits (a jobserver's pipe, say), which were not close-on-exec when the launcher
+    /// was started. All others are closed.
     pub keep_fds: Vec<i32>,
 }
 
