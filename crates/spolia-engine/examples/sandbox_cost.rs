@@ -145,6 +145,8 @@ fn spec_of(case: &Case, folder: &Path) -> SandboxSpec {
             writable: true,
         }],
         system: sandbox::default_system(),
+        folders: ["/spolia/root", "/spolia/out", "/spolia/home"].iter().map(Bytes::from).collect(),
+        rooms: Vec::new(),
         hidden: Vec::new(),
         network: case.network,
         observe: case.observe,

@@ -168,6 +168,8 @@ fn spec(execution: &Execution<'_>, scratch: &Path, scratch_used: bool) -> Sandbo
         },
         binds: binds(execution),
         system: sandbox::default_system(),
+        folders: [ROOT, OUT, STEP, HOME].iter().map(Bytes::from).collect(),
+        rooms: vec![Bytes::from(STEP)],
         hidden: places.hidden.iter().map(Bytes::from).collect(),
         network: action.network,
         observe: true,

@@ -59,6 +59,8 @@ const TESTS: &[(&str, fn())] = &[
         networks_are_used_again_when_nothing_is_left_in_them,
     ),
     ("sandboxes_at_once_have_different_networks", sandboxes_at_once_have_different_networks),
+    ("the_frame_is_like_a_root_of_its_own", the_frame_is_like_a_root_of_its_own),
+    ("sandboxes_of_one_launcher_do_not_see_each_other", sandboxes_of_one_launcher_do_not_see_each_other),
     ("dead_caller_takes_all_with_it", dead_caller_takes_all_with_it),
     ("bad_requests_have_no_report", bad_requests_have_no_report),
     ("missing_scratch", missing_scratch),
@@ -191,6 +193,11 @@ impl Stand {
                 writable: true,
             }],
             system: sandbox::default_system(),
+            folders: [INSIDE, "/spolia/out", "/spolia/step", "/spolia/home"]
+                .iter()
+                .map(Bytes::from)
+                .collect(),
+            rooms: vec![Bytes::from("/spolia/step")],
             hostname: Bytes::from("spolia"),
             ..SandboxSpec::default()
         };
@@ -1009,6 +1016,71 @@ fn sandboxes_at_once_have_different_networks() {
         fs::write(stand.path("out/go"), "").unwrap();
         wait(running);
         assert_eq!(running.exchange.report().unwrap().end, End::Exited(0));
+    }
+}
+
+/// A root in the launcher's frame and one all of its own look the same.
+fn the_frame_is_like_a_root_of_its_own() {
+    let script = "cut -d' ' -f5,6 /proc/self/mountinfo | sort; cd /; ls -A; ls -A /dev /run /spolia /spolia/step
+        stat -c '%n %a %U %F' / /tmp /run /dev /dev/* /spolia /spolia/* /proc
+        for place in / /dev /spolia /spolia/step /spolia/step/need /usr /etc; do ! touch $place/x 2> /dev/null; done";
+    let run = |elsewhere: bool| {
+        let mut stand = Stand::new().declared(&[], &["src"]);
+        stand.file("src/a", "a");
+        fs::create_dir_all(stand.path("need")).unwrap();
+        let mut bind = |name: &str, inside: &str| {
+            stand.spec.binds.push(Bind {
+                host: Bytes::from(&stand.temp.path().join(name)),
+                inside: Bytes::from(inside),
+                writable: false,
+            });
+        };
+        bind("need", "/spolia/step/need");
+        if elsewhere {
+            bind("need", "/elsewhere");
+        }
+        let printed = stand.sh(script).ok().stdout;
+        printed.lines().filter(|line| !line.contains("elsewhere")).map(String::from).collect::<Vec<_>>()
+    };
+    let (framed, own) = (run(false), run(true));
+    // The room is a place of its own in the frame.
+    let room: Vec<_> = framed.iter().filter(|line| !own.contains(line)).collect();
+    assert_eq!(room, ["/spolia/step ro,nosuid,nodev,relatime"], "{own:#?}");
+    let missing: Vec<_> = own.iter().filter(|line| !framed.contains(line)).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+/// What is shown to one is not there for another of the same launcher.
+fn sandboxes_of_one_launcher_do_not_see_each_other() {
+    let launcher = Launcher::default();
+    let stands = [Stand::new(), Stand::new()];
+    let script = "echo x > /tmp/x; echo x > /spolia/home/x; echo x > /dev/shm/x; echo x > /spolia/root/x
+        ls -A /spolia/step /tmp /spolia/home /dev/shm /dev/pts /spolia/root > /spolia/out/seen
+        while ! [ -e /spolia/out/go ]; do sleep 0.01; done";
+    let start = |stand: &Stand, need: &str| {
+        fs::create_dir(stand.path(need)).unwrap();
+        let mut spec = stand.spec.clone();
+        spec.argv = ["/bin/sh", "-euc", script].iter().map(Bytes::from).collect();
+        spec.binds.push(Bind {
+            host: Bytes::from(&stand.path(need)),
+            inside: Bytes::from(&format!("/spolia/step/{need}")),
+            writable: false,
+        });
+        let running = launcher.start(&spec, std::io::stdout(), std::io::stderr()).unwrap();
+        wait_for(|| fs::read(stand.path("out/seen")).is_ok_and(|seen| seen.ends_with(b"/tmp:\nx\n")));
+        running
+    };
+    let running = [start(&stands[0], "one"), start(&stands[1], "two")];
+    for (number, stand) in stands.iter().enumerate() {
+        let seen = fs::read_to_string(stand.path("out/seen")).unwrap();
+        let need = ["one", "two"][number];
+        let expect = format!(
+            "/dev/pts:\nptmx\n\n/dev/shm:\nx\n\n/spolia/home:\nx\n\n/spolia/root:\nx\n\n/spolia/step:\n{need}\n\n/tmp:\nx\n"
+        );
+        assert_eq!(seen, expect);
+        fs::write(stand.path("out/go"), "").unwrap();
+        wait(&running[number]);
+        assert_eq!(running[number].exchange.report().unwrap().end, End::Exited(0));
     }
 }
 

@@ -17,7 +17,7 @@ use super::exchange::SandboxEnd;
 use super::network::{Network, Networks};
 use super::observe::{self, EndWithPanic, Watcher};
 use super::probe;
-use super::root::{self, Context as _};
+use super::root::{self, Context as _, Frame};
 use super::spec::{Cost, End, Lookups, Observe, Overlay, Report, SandboxSpec, Stage, StartError};
 use crate::sys::{self, CStrings, Ended, Fork, Rusage};
 use crate::words;
@@ -71,32 +71,38 @@ pub fn main(argument: &OsStr) -> i32 {
     EXIT_SERVED
 }
 
-/// One sandbox that a caller wants: its memory, its standard output and error, and whether it has the host's network.
+/// One sandbox that a caller wants: its end of an [`super::Exchange`], its standard output and error.
 pub(super) struct Request {
-    pub(super) memory: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
-    pub(super) network: bool,
+    end: SandboxEnd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
 }
 
 impl Request {
     /// Asks whoever is behind `to`, which answers by [`words::send_fd`].
-    pub(super) fn send(to: &OwnedFd, fds: [BorrowedFd<'_>; 3], network: bool) -> io::Result<()> {
-        words::send(to, &[u8::from(network)], &fds)
+    pub(super) fn send(to: &OwnedFd, fds: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+        words::send(to, b"+", &fds)
     }
 
     /// None: nobody will ask any more.
     fn receive(from: &OwnedFd) -> io::Result<Option<Self>> {
-        let mut bytes = [0];
-        let (count, fds) = words::receive(from, &mut bytes)?;
+        let (count, fds) = words::receive(from, &mut [0])?;
         if count == 0 {
             return Ok(None);
         }
         let Ok([memory, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(Errno::INVAL.into());
         };
-        Ok(Some(Self { memory, stdout, stderr, network: bytes[0] != 0 }))
+        Ok(Some(Self { end: SandboxEnd::new(memory), stdout, stderr }))
     }
+}
+
+/// How a sandbox is made.
+struct Plan {
+    network: Network,
+    /// In the launcher's frame, not in a root all of its own.
+    framed: bool,
+    user_namespace: bool,
 }
 
 /// Process A.
@@ -104,6 +110,8 @@ struct Server {
     /// Whether sandboxes are made in a user namespace of ours, or why they cannot be.
     user_namespace: Result<bool, StartError>,
     networks: Networks,
+    /// What all its sandboxes have in common; nothing before the first, or where it cannot be made.
+    frame: Option<Option<Frame>>,
     /// Nobody writes to it: it is hung up when A is gone.
     alive: OwnedFd,
     alive_writer: Option<OwnedFd>,
@@ -117,7 +125,7 @@ impl Server {
         let (alive, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let user_namespace = enter_user_namespace();
         let networks = Networks::default();
-        Ok((Self { user_namespace, networks, alive, alive_writer: Some(writer) }, socket))
+        Ok((Self { user_namespace, networks, frame: None, alive, alive_writer: Some(writer) }, socket))
     }
 
     /// Starts B; gives its descriptor. B does not come back.
@@ -126,7 +134,10 @@ impl Server {
             Ok(user_namespace) => *user_namespace,
             Err(error) => return Err(io::Error::from_raw_os_error(error.errno)),
         };
-        let network = if request.network { Network::Host } else { self.networks.choose() };
+        let spec = request.end.spec().ok_or(Errno::INVAL)?;
+        let frame = self.frame.get_or_insert_with(|| Frame::make(&spec, user_namespace).ok());
+        let framed = frame.as_ref().is_some_and(|frame| frame.fits(&spec));
+        let network = if spec.network { Network::Host } else { self.networks.choose() };
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         if matches!(network, Network::New) {
             namespaces |= libc::CLONE_NEWNET;
@@ -136,7 +147,7 @@ impl Server {
                 let _guard = EndWithPanic;
                 // Ours is the other end of the first, and nobody may take us for A.
                 drop((socket.take(), self.alive_writer.take()));
-                sys::exit_now(self.init(request, network, user_namespace))
+                sys::exit_now(self.init(request, &spec, &Plan { network, framed, user_namespace }))
             }
             Some((pid, descriptor)) => {
                 self.networks.note(network, pid, &descriptor);
@@ -146,21 +157,18 @@ impl Server {
     }
 
     /// Process B, pid 1 of the sandbox.
-    fn init(&self, request: Request, network: Network, user_namespace: bool) -> i32 {
+    fn init(&self, Request { end, stdout, stderr }: Request, spec: &SandboxSpec, plan: &Plan) -> i32 {
         // A's ending from here on kills us; had it ended before, nothing would.
         let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
         if !tied || words::is_hung_up(&self.alive) {
             return EXIT_ORPHAN;
         }
-        let Request { memory, stdout, stderr, .. } = request;
-        let end = SandboxEnd::new(memory);
-        let Some(spec) = end.spec() else { return EXIT_BAD_REQUEST };
         let given = rustix::stdio::dup2_stdout(&stdout).and_then(|()| rustix::stdio::dup2_stderr(&stderr));
         drop((stdout, stderr));
         let done = given
             .at(Stage::Process, "")
-            .and_then(|()| self.networks.enter(network))
-            .and_then(|()| run(&spec, user_namespace));
+            .and_then(|()| self.networks.enter(plan.network))
+            .and_then(|()| run(spec, plan));
         let written = end.write_report(&done.unwrap_or_else(Report::not_started));
         if written.is_ok() { EXIT_REPORTED } else { EXIT_NO_REPORT }
     }
@@ -189,9 +197,9 @@ fn is_mighty_root() -> bool {
             .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-fn run(spec: &SandboxSpec, user_namespace: bool) -> Result<Report, StartError> {
+fn run(spec: &SandboxSpec, plan: &Plan) -> Result<Report, StartError> {
     rustix::system::sethostname(&spec.hostname.0).at(Stage::Hostname, spec.hostname.as_path())?;
-    let (root, overlay) = root::build(spec, user_namespace)?;
+    let (root, overlay) = root::build(spec, plan.user_namespace, plan.framed)?;
     root::enter(&root)?;
     drop(root);
     let (ours, theirs) = words::pair().at(Stage::Process, "")?;

@@ -66,7 +66,7 @@ impl Launcher {
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What the command inherits, its launcher has inherited.
         let known = servers.iter().position(|server| server.keep_fds == spec.keep_fds);
-        let answer = match known.map(|at| servers[at].ask(fds, spec.network)) {
+        let answer = match known.map(|at| servers[at].ask(fds)) {
             Some(Ok(answer)) => answer,
             gone => {
                 // It was killed since; the sandboxes it had started ended with it.
@@ -74,7 +74,7 @@ impl Launcher {
                     servers.swap_remove(at);
                 }
                 let server = Server::start(&spec.keep_fds).map_err(LaunchError::NoLauncher)?;
-                let answer = server.ask(fds, spec.network).map_err(LaunchError::NoLauncher)?;
+                let answer = server.ask(fds).map_err(LaunchError::NoLauncher)?;
                 servers.push(server);
                 answer
             }
@@ -108,10 +108,10 @@ impl Server {
     }
 
     /// The outer error: it is gone. The inner one: it has asked the kernel in vain.
-    fn ask(&self, fds: [BorrowedFd<'_>; 3], network: bool) -> io::Result<Result<OwnedFd, Errno>> {
+    fn ask(&self, fds: [BorrowedFd<'_>; 3]) -> io::Result<Result<OwnedFd, Errno>> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let socket = self.socket.as_ref().ok_or_else(gone)?;
-        Request::send(socket, fds, network)?;
+        Request::send(socket, fds)?;
         match words::receive_fd(socket) {
             Ok(descriptor) => Ok(Ok(descriptor)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(error),

@@ -84,6 +84,10 @@ pub struct SandboxSpec {
     pub binds: Vec<Bind>,
     /// Host folders shown read-only at the same path; what does not exist is left out, a symlink stays one.
     pub system: Vec<Bytes>,
+    /// Inside folders that are there in every sandbox of this caller, for `root` and `binds` to be shown at.
+    pub folders: Vec<Bytes>,
+    /// Of those, the ones that what differs from sandbox to sandbox is shown in.
+    pub rooms: Vec<Bytes>,
     /// Host folders to cover with an empty one where they lie in a `system` folder (the caller's cache, say).
     /// The scratch folder and the project's host root are always covered.
     pub hidden: Vec<Bytes>,
