@@ -1,5 +1,7 @@
 //! The rows for C and C++ about what lies beside an object: dependencies, debug information, profiles, compiled headers.
 
+use std::path::Path;
+
 use crate::conformance::Row;
 use crate::conformance::bench::{Bench, Verdict};
 use crate::conformance::c::{O, X, all, clang, gcc, row, uncached};
@@ -24,6 +26,24 @@ fn profile_goes_to(
     let object = found.files[output].clone().unwrap_or_default();
     let names_it = object.windows(data.len()).any(|part| part == data.as_bytes());
     Ok(Verdict::of((!names_it).then(|| "the object writes its counts elsewhere".to_owned())))
+}
+
+/// A header in a folder that is named by a link, and the same header in another folder that the link is set to.
+fn linked_folder(b: &mut Bench<'_>, option: &str, flags: &[&str]) -> Done<Verdict> {
+    for version in ["v1", "v2"] {
+        b.write(&format!("{version}/h.h"), "static inline int f(void) { return 1; }\n");
+    }
+    b.write("x.c", "#include <h.h>\nint g(void) { return f(); }\n");
+    let link = b.cwd.join("include");
+    link_to(&link, Path::new("v1"));
+    let named = link.display().to_string();
+    let args = [flags, &[option, &named, "-c", "x.c", "-o", "x.o"]].concat();
+    b.after(&args, &["x.o", "x.d"], |_| link_to(&link, Path::new("v2")))
+}
+
+fn link_to(link: &Path, target: &Path) {
+    let _not_there = std::fs::remove_file(link);
+    std::os::unix::fs::symlink(target, link).expect("our own link");
 }
 
 /// Every one of them.
@@ -101,6 +121,27 @@ pub(crate) const ROWS: &[Row] = &[
         b.write("deps/.keep", "");
         b.after(&["-MD", "-MF", "deps/x.d", "-c", "x.c", "-o", "x.o"], O, |b| {
             std::fs::remove_dir_all(b.cwd.join("deps")).expect("our own folder");
+        })
+    }),
+    row("-isystem through a link that is set to another folder", gcc, |b| {
+        linked_folder(b, "-isystem", &["-MD", "-g"])
+    }),
+    row("-idirafter through a link that is set to another folder", all, |b| {
+        linked_folder(b, "-idirafter", &["-MD"])
+    }),
+    row("-I through a link that is set to another folder", all, |b| linked_folder(b, "-I", &["-MD", "-g"])),
+    row("a system header is a link and set to another file", all, |b| {
+        for version in ["v1", "v2"] {
+            b.write(&format!("{version}/h.h"), "static inline int f(void) { return 1; }\n");
+        }
+        b.write("inc/deep/.keep", "");
+        let link = b.cwd.join("inc/deep/other-name-of-it.h");
+        let header = |b: &Bench<'_>, version: &str| b.cwd.join(version).join("h.h");
+        link_to(&link, &header(b, "v1"));
+        b.write("x.c", "#include <other-name-of-it.h>\nint g(void) { return f(); }\n");
+        let folder = b.cwd.join("inc/deep").display().to_string();
+        b.after(&["-MD", "-isystem", &folder, "-c", "x.c", "-o", "x.o"], &["x.o", "x.d"], |b| {
+            link_to(&link, &header(b, "v2"));
         })
     }),
     row("-MD without -MF, other -o", all, |b| {

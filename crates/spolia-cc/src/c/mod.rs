@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod deps;
+mod links;
 mod marks;
 pub mod preprocess;
 mod reader;
