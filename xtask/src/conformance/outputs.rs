@@ -28,6 +28,25 @@ fn profile_goes_to(
     Ok(Verdict::of((!names_it).then(|| "the object writes its counts elsewhere".to_owned())))
 }
 
+/// The map of this checkout's path, then of another's: two names for one call.
+fn own_map(b: &mut Bench<'_>, option: &str) -> Done<Verdict> {
+    let write = |b: &Bench<'_>| {
+        b.write(".git/HEAD", "");
+        b.write("sub/h.h", "static const char *h = __FILE__;\n");
+        b.write("x.c", "#include \"sub/h.h\"\nconst char *v(void) { return h; }\n");
+        [option, "=", &b.cwd.display().to_string(), "=/src"].concat()
+    };
+    let args = |map: &str| ["-g", map, "-MD", "-c", "x.c", "-o", "x.o"].map(str::to_owned);
+    let map = write(b);
+    b.warm(&args(&map).each_ref().map(String::as_str), &["x.o", "x.d"])?;
+    let before = b.hits();
+    b.cwd = b.beside("other");
+    let map = write(b);
+    let mut verdict = b.compare(&args(&map).each_ref().map(String::as_str), &["x.o", "x.d"])?;
+    verdict.hits = Some(b.hits() - before);
+    Ok(verdict)
+}
+
 /// A header in a folder that is named by a link, and the same header in another folder that the link is set to.
 fn linked_folder(b: &mut Bench<'_>, option: &str, flags: &[&str]) -> Done<Verdict> {
     for version in ["v1", "v2"] {
@@ -143,6 +162,35 @@ pub(crate) const ROWS: &[Row] = &[
         b.after(&["-MD", "-isystem", &folder, "-c", "x.c", "-o", "x.o"], &["x.o", "x.d"], |b| {
             link_to(&link, &header(b, "v2"));
         })
+    }),
+    row("-ffile-prefix-map of two checkouts", all, |b| own_map(b, "-ffile-prefix-map")),
+    row("-fdebug-prefix-map of two checkouts", all, |b| own_map(b, "-fdebug-prefix-map")),
+    row("packed debug information (-gz), two checkouts", all, |b| {
+        let source = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\nint v;\n";
+        let args = ["-g3", "-gz", "-c", "x.c", "-o", "x.o"];
+        b.write(".git/HEAD", "");
+        b.write("x.c", source);
+        b.warm(&args, O)?;
+        b.cwd = b.beside("other");
+        b.write(".git/HEAD", "");
+        b.write("x.c", source);
+        b.compare(&args, O)
+    }),
+    row("-flto and `__FILE__`, two checkouts", all, |b| {
+        let source = "const char *v(void) { return __FILE__; }\n";
+        for name in ["tree", "other"] {
+            b.cwd = b.beside(name);
+            b.write(".git/HEAD", "");
+            b.write("x.c", source);
+        }
+        let gives = |b: &mut Bench<'_>, name: &str, warm: bool| {
+            b.cwd = b.beside(name);
+            let source = b.cwd.join("x.c").display().to_string();
+            let args = ["-flto", "-frandom-seed=1", "-O1", "-c", &source, "-o", "x.o"];
+            if warm { b.warm(&args, O).map(|_| Verdict::of(None)) } else { b.compare(&args, O) }
+        };
+        gives(b, "tree", true)?;
+        gives(b, "other", false)
     }),
     row("-MD without -MF, other -o", all, |b| {
         b.write("h.h", "");
