@@ -8,7 +8,7 @@
 //!
 //! It works for root and for an ordinary user, who may look into the memory of what he started. What is no system call
 //! is said by a library that is preloaded (`preload.c`): variables asked for by name, and the time of day. Not seen: a walk
-//! over all variables (see [`may_read_all_variables`]), `readlink`, and what a program that was not preloaded asks.
+//! over all variables (see [`may_read_all_variables`]), `readlink` but for libc's `realpath`, and what a program that was not preloaded asks.
 //!
 //! To stop a call costs two switches between processes, which was most of what a miss of ours cost. So the same library notes what a program
 //! opens to read and looks for in memory that it shares with us (`board.rs`), and the filter lets those calls by; only those. What comes by
@@ -65,6 +65,8 @@ pub struct Seen {
     pub read: Vec<Found>,
     /// What was there when it was looked for and is not in `read`; whether it is a folder.
     pub looked: Vec<(PathBuf, bool)>,
+    /// Paths that were there when the library was asked where they lead, in order: what came of it may be part of what the program gives.
+    pub resolved: Vec<PathBuf>,
     /// What was looked for, was not there, and is not there now.
     pub missing: Vec<PathBuf>,
     /// Folders whose names were listed.
