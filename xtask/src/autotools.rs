@@ -1,9 +1,10 @@
 //! `cargo xtask autotools`: a published package's `./configure && make` through the compiler cache, against the same without.
 //!
 //! Whether the cache answers as the compiler does is asked nowhere as often as by a `configure`: whole programs that must
-//! compile, or must not. Four checkouts of GNU hello beside each other: without the cache, with `CC="spolia cc gcc"` and an empty store,
-//! with that store, and by masquerading links. Every file must be the same, but for the checkout's own path and what names the
-//! compiler; in `config.log` every answer.
+//! compile, or must not. Five checkouts of GNU hello beside each other: without the cache, with `CC="spolia cc gcc"` and an empty store,
+//! with that store, and by masquerading links with an empty store of their own and with that. Every file must be the same, but for the checkout's own path and what names the
+//! compiler; in `config.log` every answer. That the links lead to the cache and the cache to the compiler is asked of
+//! `spolia stats`: every compile is counted, under the name by which the links were called, and none was an error of ours.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,22 +63,62 @@ pub(crate) fn run(args: &[String]) -> Done {
     let bench = Bench { folder: folder.path(), spolia: &spolia, tarball: &tarball };
     let plain = bench.build("plain", Way::Plain)?;
     let mut wrong = Vec::new();
-    for (name, way, is_warm) in
-        [("cold", Way::Named, false), ("warm", Way::Named, true), ("linked", Way::Links, true)]
-    {
+    let mut cold: Option<Calls> = None;
+    for (name, way, is_warm) in [
+        ("cold", Way::Named, false),
+        ("warm", Way::Named, true),
+        ("linked", Way::Links, false),
+        ("linked-warm", Way::Links, true),
+    ] {
         let found = bench.build(name, way)?;
-        let hits = bench.hits()?;
+        let calls = bench.calls(way)?;
         let differs = differing(&plain, &found);
-        println!("{name}: {} files, {} differ, {hits} hits", found.len(), differs.len());
+        println!("{name}: {} files, {} differ, {calls:?}", found.len(), differs.len());
         wrong.extend(differs.iter().map(|path| format!("{name}: `{path}`")));
-        if is_warm && hits == 0 {
-            wrong.push(format!("{name}: nothing was a hit"));
+        let objects = found.keys().filter(|path| path.ends_with(".o")).count() as u64;
+        wrong.extend(
+            calls.wrong(objects, cold.as_ref().filter(|_| is_warm)).map(|why| format!("{name}: {why}")),
+        );
+        if !is_warm {
+            cold = Some(calls);
         }
     }
     if wrong.is_empty() {
         Ok(())
     } else {
         Err(format!("other than without the cache:\n{}", wrong.join("\n")))
+    }
+}
+
+/// What `spolia stats` counted of one checkout's compilers.
+#[derive(Debug)]
+struct Calls {
+    hits: u64,
+    misses: u64,
+    /// Calls that are no compile, or a compile that fails as it should.
+    others: u64,
+    errors: u64,
+    /// Calls of other names than `gcc`.
+    elsewhere: u64,
+}
+
+impl Calls {
+    /// What cannot be of a build of so many `objects`; `cold`: of the same build with an empty store.
+    fn wrong(&self, objects: u64, cold: Option<&Self>) -> impl Iterator<Item = String> {
+        let Self { hits, misses, others, errors, elsewhere } = self;
+        let mut wrong = Vec::new();
+        if *errors > 0 || *elsewhere > 0 {
+            wrong.push(format!("{errors} errors, {elsewhere} calls of other names"));
+        }
+        match cold {
+            // A `configure` asks some questions twice.
+            None if *misses < objects => wrong.push(format!("{misses} misses for {objects} objects")),
+            Some(cold) if *misses > 0 || *hits != cold.hits + cold.misses || *others != cold.others => {
+                wrong.push(format!("{self:?} after {cold:?}"));
+            }
+            None | Some(_) => {}
+        }
+        wrong.into_iter()
     }
 }
 
@@ -108,7 +149,6 @@ impl Bench<'_> {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").env("HOME", self.folder);
         command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", first_in_path.display()));
-        command.env("SPOLIA_CACHE_DIR", self.folder.join("store"));
         // Without debug information no path has to be another.
         command.env("CFLAGS", "-O2").stdin(Stdio::null());
         command
@@ -121,7 +161,7 @@ impl Bench<'_> {
         let mut tar = Command::new("tar");
         run::quietly(tar.arg("xf").arg(self.tarball).args(["--strip-components=1", "-C"]).arg(&checkout))?;
         let links = self.folder.join("links");
-        if way == Way::Links {
+        if way == Way::Links && !links.exists() {
             let mut install = self.command(self.spolia, &links);
             run::quietly(install.args(["cc", "--install-links"]).arg(&links))?;
         }
@@ -131,6 +171,7 @@ impl Bench<'_> {
         };
         for (program, args) in [("./configure", vec![cc.as_str(), "--quiet"]), ("make", vec!["-j2"])] {
             let mut step = self.command(Path::new(program), &links);
+            self.use_store(&mut step, way);
             let output =
                 step.args(args).current_dir(&checkout).output().map_err(|error| error.to_string())?;
             if !output.status.success() {
@@ -143,12 +184,36 @@ impl Bench<'_> {
         Ok(files)
     }
 
-    /// Hits since this was asked last.
-    fn hits(&self) -> Done<u64> {
-        let said = run::output(self.command(self.spolia, self.folder).args(["stats", "--json"]))?;
-        run::quietly(self.command(self.spolia, self.folder).args(["stats", "--zero", "--quiet"]))?;
-        let said: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
-        said["all"]["hits"].as_u64().ok_or_else(|| "`spolia stats` names no hits".to_owned())
+    /// Calls since this was asked last.
+    fn calls(&self, way: Way) -> Done<Calls> {
+        let stats = |words: &[&str]| {
+            let mut command = self.command(self.spolia, self.folder);
+            self.use_store(&mut command, way);
+            run::output(command.arg("stats").args(words))
+        };
+        let said: serde_json::Value =
+            serde_json::from_str(&stats(&["--json"])?).map_err(|error| error.to_string())?;
+        stats(&["--zero", "--quiet"])?;
+        let number = |counts: &serde_json::Value, name: &str| {
+            counts[name].as_u64().ok_or_else(|| format!("`spolia stats` names no {name}"))
+        };
+        let (all, gcc) = (&said["all"], &said["compilers"]["gcc"]);
+        let of = |counts| -> Done<u64> {
+            Ok(number(counts, "hits")? + number(counts, "misses")? + number(counts, "not_cacheable")?)
+        };
+        Ok(Calls {
+            hits: number(gcc, "hits")?,
+            misses: number(gcc, "misses")?,
+            others: number(gcc, "not_cacheable")?,
+            errors: number(all, "internal")?,
+            elsewhere: of(all)? - of(gcc)?,
+        })
+    }
+
+    /// Each way has a store of its own.
+    fn use_store(&self, command: &mut Command, way: Way) {
+        let store = if way == Way::Links { "store-of-links" } else { "store" };
+        command.env("SPOLIA_CACHE_DIR", self.folder.join(store));
     }
 }
 

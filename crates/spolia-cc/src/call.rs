@@ -485,7 +485,7 @@ impl Walk<'_> {
             Err(why) => return not_stored(why),
         };
         self.record.bytes = Some(outputs.iter().map(|output| output.size).sum());
-        self.compare(&outputs);
+        self.compare(room, invocation, &outputs);
         let Some((log, unsure)) = pack_log(room, &ran.ended.log) else {
             return not_stored("what it printed holds the mark that stands for a folder".to_owned());
         };
@@ -513,11 +513,62 @@ impl Walk<'_> {
     }
 
     /// Says where a hit that was compiled again would have given something else.
-    fn compare(&mut self, found: &[KeptOutput]) {
-        if let Some(expected) = self.expected.take() {
-            let source = self.record.source.clone().unwrap_or_default();
-            self.record.verified = Some(compare(&expected, found, &source, self.print));
+    fn compare(&mut self, room: &Room, invocation: &mut dyn Invocation, found: &[KeptOutput]) {
+        let Some(expected) = self.expected.take() else { return };
+        let differ = differing(&expected, found);
+        // A compiler that differs from itself says nothing of the cache.
+        let again = if differ.is_empty() { Vec::new() } else { self.again(room, invocation) };
+        let varies = |name: &str| {
+            let first = found.iter().find(|output| output.name == name);
+            let second = again.iter().find(|(known, _)| known == name);
+            first.zip(second).is_some_and(|(first, (_, second))| first.digest != *second)
+        };
+        let (varying, wrong): (Vec<&str>, Vec<&str>) = differ.into_iter().partition(|name| varies(name));
+        let source = self.record.source.clone().unwrap_or_default();
+        say_differing(&wrong, &source, self.print);
+        for name in &varying {
+            let line =
+                format!("spolia: verify: output `{name}` of `{source}`: the compiler's own output varies\n");
+            (self.print)(Stream::Stderr, line.as_bytes());
         }
+        self.record.varies = wrong.is_empty() && !varying.is_empty();
+        self.record.verified = (!self.record.varies).then_some(wrong.is_empty());
+    }
+
+    /// The digests of what the compiler gives when it runs once more; none where it does not. What stands in the outputs' places stays.
+    fn again(&self, room: &Room, invocation: &mut dyn Invocation) -> Vec<(String, [u8; 32])> {
+        let places = invocation.places();
+        let mut launch = invocation.launch(room, self.call);
+        launch.env.push(chain::told(self.call.env, &self.call.program));
+        let aside = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".spolia-verify-{}", std::process::id()));
+            PathBuf::from(name)
+        };
+        // Not over them: they may be links to what the store holds.
+        let moved: Vec<&Place> =
+            places.iter().filter(|place| std::fs::rename(&place.path, aside(&place.path)).is_ok()).collect();
+        let (path, arg0) = (&self.call.program, self.call.program.as_os_str());
+        let program = Program { path, arg0, args: &launch.args, env: &launch.env, folder: None };
+        let ended = program.capture(&mut |_, _| {});
+        let ran = ended.is_ok_and(|ended| matches!(ended.end, spolia_engine::End::Exited(0)));
+        let digest = |place: &Place| {
+            let content = std::fs::read(&place.path).ok().filter(|_| ran)?;
+            let content = match place.share {
+                Share::Text => invocation.pack(room, &place.name, content),
+                Share::Copy | Share::HardLink => content,
+            };
+            Some((place.name.clone(), *spolia_core::Digest::blake3(&content).as_bytes()))
+        };
+        let digests = places.iter().filter_map(digest).collect();
+        for place in moved {
+            // What cannot be moved back was the same compile's.
+            let _stays = std::fs::rename(aside(&place.path), &place.path);
+        }
+        for file in &launch.scratch {
+            remove(file);
+        }
+        digests
     }
 
     fn keep_outputs(
@@ -648,22 +699,19 @@ pub(crate) fn collect_if_big(options: &Options, room: &Room) {
     let _not_started = program.leave_running();
 }
 
-/// Whether the outputs are those that were kept; says which are not.
-pub(crate) fn compare(
-    expected: &Kept,
-    found: &[KeptOutput],
-    source: &str,
-    print: &mut dyn FnMut(Stream, &[u8]),
-) -> bool {
-    let mut same = true;
-    for output in &expected.outputs {
+/// The outputs that are not what was kept.
+pub(crate) fn differing<'e>(expected: &'e Kept, found: &[KeptOutput]) -> Vec<&'e str> {
+    let is_other = |output: &&KeptOutput| {
         let again = found.iter().find(|again| again.name == output.name);
-        if again.is_none_or(|again| again.digest != output.digest) {
-            same = false;
-            let line =
-                format!("spolia: verify: output `{}` of `{source}` is not what was kept\n", output.name);
-            print(Stream::Stderr, line.as_bytes());
-        }
+        again.is_none_or(|again| again.digest != output.digest)
+    };
+    expected.outputs.iter().filter(is_other).map(|output| output.name.as_str()).collect()
+}
+
+/// Says which outputs are not what was kept.
+pub(crate) fn say_differing(names: &[&str], source: &str, print: &mut dyn FnMut(Stream, &[u8])) {
+    for name in names {
+        let line = format!("spolia: verify: output `{name}` of `{source}` is not what was kept\n");
+        print(Stream::Stderr, line.as_bytes());
     }
-    same
 }

@@ -8,8 +8,9 @@
 //! ```text
 //! result entry at the fast key = refs(blobs of all sets, body)           see `spolia_store::refs`
 //! body  = "spolia cc 2\n" postcard(kinds, names, marks, values, sets, keyed?)          oldest set first
-//! kinds = one byte for each fact: 0 file, 1 not there, 2 there, 3 names in a folder, 4 variable, 5 variable that is not set
+//! kinds = one byte for each fact: 0 file, 1 not there, 2 there, 3 names in a folder, 4 variable, 5 variable that is not set, 6 link
 //! names = the facts' paths and variables, as `names.rs` packs them       path: as `Site::write` writes it
+//! values = of each variable that is set, and where each link leads, as `Site::write` writes it
 //! marks = the first two bytes of the digest of each file's content and each folder's names
 //! set   = folder? sum32 (first, count)* kept        numbers of facts     kept = output* log cost
 //! sum   = BLAKE3("spolia cc set\n" digest32*)        of the set's files and folders, in the set's order
@@ -26,7 +27,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use spolia_core::{Digest, DigestFunction};
@@ -53,6 +56,8 @@ pub enum Fact {
     Present(Raw),
     /// A folder holds exactly these names: BLAKE3 of them, sorted, each with a NUL after it.
     Listing(Raw, [u8; 32]),
+    /// A link leads to this path; both as `Site::write` writes them.
+    Link(Raw, Raw),
     /// A variable has this value, or is not set.
     Variable(Raw, Option<Raw>),
 }
@@ -67,6 +72,7 @@ enum Noted {
     Absent(Raw),
     Present(Raw),
     Listing(Raw, Mark),
+    Link(Raw, Raw),
     Variable(Raw, Option<Raw>),
 }
 
@@ -145,11 +151,12 @@ impl Manifest {
                 Noted::Listing(..) => 3,
                 Noted::Variable(_, Some(_)) => 4,
                 Noted::Variable(_, None) => 5,
+                Noted::Link(..) => 6,
             };
             body.kinds.0.push(kind);
             match fact {
                 Noted::File(_, mark) | Noted::Listing(_, mark) => body.marks.0.extend_from_slice(mark),
-                Noted::Variable(_, Some(value)) => body.values.push(value.clone()),
+                Noted::Variable(_, Some(value)) | Noted::Link(_, value) => body.values.push(value.clone()),
                 Noted::Absent(_) | Noted::Present(_) | Noted::Variable(_, None) => {}
             }
         }
@@ -203,7 +210,7 @@ impl Manifest {
         facts.retain(|_| first.next() == Some(true));
         let digests = facts.iter().filter_map(|fact| match fact {
             Fact::File(_, digest) | Fact::Listing(_, digest) => Some(digest),
-            Fact::Absent(_) | Fact::Present(_) | Fact::Variable(..) => None,
+            Fact::Absent(_) | Fact::Present(_) | Fact::Link(..) | Fact::Variable(..) => None,
         });
         let bound = Bound { folder, sum: sum(digests) };
         self.sets.add_newest(bound, facts.into_iter().map(Noted::of).collect(), kept);
@@ -245,6 +252,7 @@ impl Body {
                 3 => Noted::Listing(name, marks.next()?),
                 4 => Noted::Variable(name, Some(values.next()?)),
                 5 => Noted::Variable(name, None),
+                6 => Noted::Link(name, values.next()?),
                 _ => return None,
             });
         }
@@ -313,6 +321,7 @@ impl std::fmt::Display for Fact {
             Self::Absent(path) => write!(f, "not there {}", text(path)),
             Self::Present(path) => write!(f, "there {}", text(path)),
             Self::Listing(path, digest) => write!(f, "names in {} {}", text(path), short(digest)),
+            Self::Link(path, to) => write!(f, "link {} to {}", text(path), text(to)),
             Self::Variable(name, Some(value)) => write!(f, "variable {} `{}`", text(name), text(value)),
             Self::Variable(name, None) => write!(f, "variable {} not set", text(name)),
         }
@@ -326,6 +335,7 @@ impl Noted {
             Fact::Absent(path) => Self::Absent(path),
             Fact::Present(path) => Self::Present(path),
             Fact::Listing(path, digest) => Self::Listing(path, mark(&digest)),
+            Fact::Link(path, to) => Self::Link(path, to),
             Fact::Variable(name, value) => Self::Variable(name, value),
         }
     }
@@ -336,6 +346,7 @@ impl Noted {
             | Self::Absent(name)
             | Self::Present(name)
             | Self::Listing(name, _)
+            | Self::Link(name, _)
             | Self::Variable(name, _) => name,
         }
     }
@@ -367,6 +378,11 @@ impl Noted {
                 *now = here(path).and_then(|folder| listing(room, &folder));
                 (now.as_ref().map(mark) != Some(*marked)).then(|| Miss::ListingChanged(name(path)))
             }
+            Self::Link(path, to) => {
+                let now = here(path).and_then(|link| leads_to(&link));
+                let same = now.is_some_and(|now| room.site.write(now.as_os_str().as_bytes()) == to.0);
+                (!same).then(|| Miss::LinkChanged(name(path)))
+            }
             Self::Variable(variable, value) => {
                 let text = String::from_utf8_lossy(&variable.0);
                 let now = env.get(&text).map(OsStrExt::as_bytes);
@@ -379,7 +395,7 @@ impl Noted {
 
 /// The digest of the names in a folder; `None` where it cannot be listed. Remembered as a file's content is: a
 /// folder's times change with its names.
-pub fn listing(room: &Room, folder: &std::path::Path) -> Option<[u8; 32]> {
+pub fn listing(room: &Room, folder: &Path) -> Option<[u8; 32]> {
     let key = || rustix::fs::stat(folder).ok().map(|stat| StatKey::of(&stat));
     let before = key()?;
     if let Some(digest) = room.memo.lookup(&before) {
@@ -403,12 +419,25 @@ pub fn listing(room: &Room, folder: &std::path::Path) -> Option<[u8; 32]> {
     Some(*digest.as_bytes())
 }
 
+/// Where a link leads, without `..`; `None` where none is there. What is before its name must be no link.
+pub fn leads_to(link: &Path) -> Option<PathBuf> {
+    let target = rustix::fs::readlink(link, Vec::new()).ok()?;
+    let mut path = PathBuf::new();
+    for part in link.parent()?.join(OsStr::from_bytes(target.as_bytes())).components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            Component::CurDir => {}
+            part => path.push(part),
+        }
+    }
+    Some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Site;
     use crate::sets::SETS_MAX;
-    use std::path::Path;
 
     fn room(folder: &Path) -> Room {
         let site = Site { cwd: folder.to_owned(), root: Some(folder.to_owned()) };
@@ -481,6 +510,7 @@ mod tests {
                 Fact::Absent(path("c")),
                 Fact::Present(path("d")),
                 Fact::Listing(path("e"), [number; 32]),
+                Fact::Link(path("l"), path("to")),
                 Fact::Variable(Raw(b"A".to_vec()), Some(Raw(vec![0, number]))),
                 Fact::Variable(Raw(b"B".to_vec()), None),
                 Fact::File(path("a"), [number; 32]),

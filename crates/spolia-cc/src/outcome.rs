@@ -46,6 +46,8 @@ pub enum Miss {
     InputGone(String),
     /// A file that was looked for and not there now is.
     Appeared(String),
+    /// A link on the way to what was read leads to another place.
+    LinkChanged(String),
     /// A folder that was listed holds other names.
     ListingChanged(String),
     /// A variable that was read has another value.
@@ -67,6 +69,7 @@ impl Miss {
             Self::InputChanged(_) => "input-changed",
             Self::InputGone(_) => "input-gone",
             Self::Appeared(_) => "appeared",
+            Self::LinkChanged(_) => "link-changed",
             Self::ListingChanged(_) => "listing-changed",
             Self::VariableChanged(_) => "variable-changed",
             Self::OtherFolder(_) => "other-folder",
@@ -83,6 +86,7 @@ impl Miss {
             | Self::InputChanged(what)
             | Self::InputGone(what)
             | Self::Appeared(what)
+            | Self::LinkChanged(what)
             | Self::ListingChanged(what)
             | Self::VariableChanged(what)
             | Self::OtherFolder(what)
@@ -99,6 +103,7 @@ impl std::fmt::Display for Miss {
             Self::InputChanged(what) => write!(f, "`{what}` changed"),
             Self::InputGone(what) => write!(f, "`{what}` is gone"),
             Self::Appeared(what) => write!(f, "`{what}`, which was looked for and not there, now exists"),
+            Self::LinkChanged(what) => write!(f, "the link `{what}` leads elsewhere"),
             Self::ListingChanged(what) => write!(f, "the folder `{what}` holds other names"),
             Self::VariableChanged(what) => write!(f, "variable `{what}` changed"),
             Self::OtherFolder(what) => write!(f, "the result embeds the folder `{what}`"),

@@ -109,12 +109,12 @@ pub fn hide(text: &[u8], folder: &[u8], mark: &[u8]) -> Hidden {
     Hidden { text: hidden, unsure }
 }
 
-/// Folders beside `root` whose names begin with its name: `p-deps` beside `p`.
+/// What lies beside `root` with a name that begins with its name: `p-deps` beside `p`.
 pub fn named_alike(root: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (root.parent(), root.file_name()) else { return Vec::new() };
     let beside = std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| {
         let other = entry.file_name();
-        other != name && other.as_bytes().starts_with(name.as_bytes()) && entry.path().is_dir()
+        other != name && other.as_bytes().starts_with(name.as_bytes())
     });
     let mut beside: Vec<PathBuf> = beside.map(|entry| entry.path()).collect();
     // One of them may begin with another's name.

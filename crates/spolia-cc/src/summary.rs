@@ -133,6 +133,8 @@ pub struct Summary {
     pub verified: u64,
     /// And that gave something else.
     pub verify_differs: u64,
+    /// And whose compiler gives something else each time it runs: nothing can be said of them.
+    pub verify_varies: u64,
     /// Lines of the statistics that could not be read.
     pub unreadable: u64,
 }
@@ -161,6 +163,7 @@ pub fn summarise(records: &[Record]) -> Summary {
             Some(false) => summary.verify_differs += 1,
             None => {}
         }
+        summary.verify_varies += u64::from(record.varies);
         let mut count = |outcome: &str, reason: String, detail: Option<String>| {
             *reasons.entry((outcome.to_owned(), reason)).or_default().entry(detail).or_insert(0) += 1;
         };

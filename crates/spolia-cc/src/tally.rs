@@ -64,12 +64,18 @@ pub struct Record {
     /// Bytes of it that were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incremental_kept_bytes: Option<u64>,
+    /// The key under which it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incremental_key: Option<String>,
     /// Whether it waited for an identical compile longer than it may.
     #[serde(default, skip_serializing_if = "is_false")]
     pub waited_in_vain: bool,
     /// For a hit that was compiled again: whether that gave the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
+    /// For a hit that was compiled again and gave something else: whether the compiler also differs from itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub varies: bool,
     /// The fast key, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -241,6 +247,11 @@ impl Called {
 pub fn by_key(records: &[Record]) -> HashMap<ActionKey, Called> {
     let mut calls: HashMap<ActionKey, Called> = HashMap::new();
     for record in records {
+        if let Some(key) = record.incremental_key.as_deref().and_then(key_of) {
+            let source = record.source.as_ref().map(|source| format!("{source}, incremental data"));
+            let (compiler, folder) = (record.compiler.clone(), record.folder.clone());
+            calls.insert(key, Called { compiler, source, folder, hits: 0 });
+        }
         let Some(key) = record.key.as_deref().and_then(key_of) else { continue };
         let hits = calls.get(&key).map_or(0, |called| called.hits) + u64::from(record.outcome == "hit");
         let (compiler, source) = (record.compiler.clone(), record.source.clone());

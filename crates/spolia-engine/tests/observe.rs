@@ -199,6 +199,9 @@ int main(void)
     CHECK(open(nothing, O_RDONLY) == -1 && errno == EFAULT);
     CHECK(stat(nothing, &found) == -1 && errno == EFAULT);
     CHECK(open("", O_RDONLY) == -1 && errno == ENOENT);
+    char *to = realpath("a/link", NULL), room[4096];
+    CHECK(to && !strcmp(strrchr(to, '/'), "/target") && realpath("a/link", room) && !strcmp(to, room));
+    CHECK(!realpath("a/none", room) && errno == ENOENT);
     CHECK(chdir("a") == 0 && open("moved", O_RDONLY) >= 0);
     CHECK(getenv("COLOUR") && !strcmp(getenv("COLOUR"), "red"));
     if (fork() == 0)
@@ -244,6 +247,7 @@ fn what_the_library_notes_and_what_goes_past_it_are_both_seen() {
         assert!(seen.looked.contains(&(place.path(name), false)), "{name}: {:?}", seen.looked);
     }
     assert!(seen.looked.contains(&(place.path("a"), true)));
+    assert_eq!(seen.resolved, [place.path("a/link")], "what is not there leads nowhere");
     assert!(seen.written.contains(&place.path("made")));
     assert!(seen.variables.iter().any(|name| name == "COLOUR"));
 }

@@ -289,7 +289,7 @@ impl<'b> Bench<'b> {
     }
 
     /// Hits that Spolia has counted here.
-    fn hits(&self) -> usize {
+    pub(crate) fn hits(&self) -> usize {
         let tally = self.folder.path().join("spolia/v1/cc/tally");
         let days = std::fs::read_dir(tally).into_iter().flatten().flatten();
         let text: String = days.filter_map(|day| std::fs::read_to_string(day.path()).ok()).collect();

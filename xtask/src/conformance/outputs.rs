@@ -1,5 +1,7 @@
 //! The rows for C and C++ about what lies beside an object: dependencies, debug information, profiles, compiled headers.
 
+use std::path::Path;
+
 use crate::conformance::Row;
 use crate::conformance::bench::{Bench, Verdict};
 use crate::conformance::c::{O, X, all, clang, gcc, row, uncached};
@@ -24,6 +26,43 @@ fn profile_goes_to(
     let object = found.files[output].clone().unwrap_or_default();
     let names_it = object.windows(data.len()).any(|part| part == data.as_bytes());
     Ok(Verdict::of((!names_it).then(|| "the object writes its counts elsewhere".to_owned())))
+}
+
+/// The map of this checkout's path, then of another's: two names for one call.
+fn own_map(b: &mut Bench<'_>, option: &str) -> Done<Verdict> {
+    let write = |b: &Bench<'_>| {
+        b.write(".git/HEAD", "");
+        b.write("sub/h.h", "static const char *h = __FILE__;\n");
+        b.write("x.c", "#include \"sub/h.h\"\nconst char *v(void) { return h; }\n");
+        [option, "=", &b.cwd.display().to_string(), "=/src"].concat()
+    };
+    let args = |map: &str| ["-g", map, "-MD", "-c", "x.c", "-o", "x.o"].map(str::to_owned);
+    let map = write(b);
+    b.warm(&args(&map).each_ref().map(String::as_str), &["x.o", "x.d"])?;
+    let before = b.hits();
+    b.cwd = b.beside("other");
+    let map = write(b);
+    let mut verdict = b.compare(&args(&map).each_ref().map(String::as_str), &["x.o", "x.d"])?;
+    verdict.hits = Some(b.hits() - before);
+    Ok(verdict)
+}
+
+/// A header in a folder that is named by a link, and the same header in another folder that the link is set to.
+fn linked_folder(b: &mut Bench<'_>, option: &str, flags: &[&str]) -> Done<Verdict> {
+    for version in ["v1", "v2"] {
+        b.write(&format!("{version}/h.h"), "static inline int f(void) { return 1; }\n");
+    }
+    b.write("x.c", "#include <h.h>\nint g(void) { return f(); }\n");
+    let link = b.cwd.join("include");
+    link_to(&link, Path::new("v1"));
+    let named = link.display().to_string();
+    let args = [flags, &[option, &named, "-c", "x.c", "-o", "x.o"]].concat();
+    b.after(&args, &["x.o", "x.d"], |_| link_to(&link, Path::new("v2")))
+}
+
+fn link_to(link: &Path, target: &Path) {
+    let _not_there = std::fs::remove_file(link);
+    std::os::unix::fs::symlink(target, link).expect("our own link");
 }
 
 /// Every one of them.
@@ -102,6 +141,56 @@ pub(crate) const ROWS: &[Row] = &[
         b.after(&["-MD", "-MF", "deps/x.d", "-c", "x.c", "-o", "x.o"], O, |b| {
             std::fs::remove_dir_all(b.cwd.join("deps")).expect("our own folder");
         })
+    }),
+    row("-isystem through a link that is set to another folder", gcc, |b| {
+        linked_folder(b, "-isystem", &["-MD", "-g"])
+    }),
+    row("-idirafter through a link that is set to another folder", all, |b| {
+        linked_folder(b, "-idirafter", &["-MD"])
+    }),
+    row("-I through a link that is set to another folder", all, |b| linked_folder(b, "-I", &["-MD", "-g"])),
+    row("a system header is a link and set to another file", all, |b| {
+        for version in ["v1", "v2"] {
+            b.write(&format!("{version}/h.h"), "static inline int f(void) { return 1; }\n");
+        }
+        b.write("inc/deep/.keep", "");
+        let link = b.cwd.join("inc/deep/other-name-of-it.h");
+        let header = |b: &Bench<'_>, version: &str| b.cwd.join(version).join("h.h");
+        link_to(&link, &header(b, "v1"));
+        b.write("x.c", "#include <other-name-of-it.h>\nint g(void) { return f(); }\n");
+        let folder = b.cwd.join("inc/deep").display().to_string();
+        b.after(&["-MD", "-isystem", &folder, "-c", "x.c", "-o", "x.o"], &["x.o", "x.d"], |b| {
+            link_to(&link, &header(b, "v2"));
+        })
+    }),
+    row("-ffile-prefix-map of two checkouts", all, |b| own_map(b, "-ffile-prefix-map")),
+    row("-fdebug-prefix-map of two checkouts", all, |b| own_map(b, "-fdebug-prefix-map")),
+    row("packed debug information (-gz), two checkouts", all, |b| {
+        let source = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\nint v;\n";
+        let args = ["-g3", "-gz", "-c", "x.c", "-o", "x.o"];
+        b.write(".git/HEAD", "");
+        b.write("x.c", source);
+        b.warm(&args, O)?;
+        b.cwd = b.beside("other");
+        b.write(".git/HEAD", "");
+        b.write("x.c", source);
+        b.compare(&args, O)
+    }),
+    row("-flto and `__FILE__`, two checkouts", all, |b| {
+        let source = "const char *v(void) { return __FILE__; }\n";
+        for name in ["tree", "other"] {
+            b.cwd = b.beside(name);
+            b.write(".git/HEAD", "");
+            b.write("x.c", source);
+        }
+        let gives = |b: &mut Bench<'_>, name: &str, warm: bool| {
+            b.cwd = b.beside(name);
+            let source = b.cwd.join("x.c").display().to_string();
+            let args = ["-flto", "-frandom-seed=1", "-O1", "-c", &source, "-o", "x.o"];
+            if warm { b.warm(&args, O).map(|_| Verdict::of(None)) } else { b.compare(&args, O) }
+        };
+        gives(b, "tree", true)?;
+        gives(b, "other", false)
     }),
     row("-MD without -MF, other -o", all, |b| {
         b.write("h.h", "");

@@ -135,6 +135,22 @@ const ROWS: &[Row] = &[
         |b| b.write("data.txt", "two"),
     ),
     row(
+        "a header of what a build script compiles changes",
+        |b| {
+            b.write("value.h", "#define VALUE \"one\"");
+            b.compiles_c();
+        },
+        |b| b.write("value.h", "#define VALUE \"two\""),
+    ),
+    row(
+        "a header of what a build script compiles appears",
+        |b| {
+            b.write("later/value.h", "#define VALUE \"one\"");
+            b.compiles_c();
+        },
+        |b| b.write("value.h", "#define VALUE \"two\""),
+    ),
+    row(
         "a build script asks for the time of day",
         |b| {
             b.script_value(
@@ -470,6 +486,24 @@ impl Bench {
     fn script_value(&self, expression: &str) {
         self.script(&format!("println!(\"cargo:rustc-env=MADE={{}}\", {expression});"));
         self.write(MAIN, "fn main() { println!(\"{}\", env!(\"MADE\")); }");
+    }
+
+    /// A build script that has a library made of C, with headers here and in `later`.
+    fn compiles_c(&self) {
+        self.write("given.c", "#include \"value.h\"\nconst char *given(void) { return VALUE; }\n");
+        self.script(
+            "let run = |program: &str, args: &[&str]| assert!(std::process::Command::new(program).args(args).status().unwrap().success()); \
+             let path = |name: &str| out.join(name).display().to_string(); \
+             run(\"cc\", &[\"-Ilater\", \"-c\", \"given.c\", \"-o\", &path(\"given.o\")]); \
+             run(\"ar\", &[\"crs\", &path(\"libgiven.a\"), &path(\"given.o\")]); \
+             println!(\"cargo:rustc-link-search=native={}\", out.display()); \
+             println!(\"cargo:rustc-link-lib=static=given\");",
+        );
+        self.write(
+            MAIN,
+            "unsafe extern \"C\" { fn given() -> *const std::ffi::c_char; }\n\
+             fn main() { println!(\"{:?}\", unsafe { std::ffi::CStr::from_ptr(given()) }); }",
+        );
     }
 
     fn ask(&self, program: &str, args: &[&str]) {

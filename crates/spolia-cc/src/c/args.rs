@@ -60,6 +60,8 @@ pub enum KeyArg {
     Plain(Vec<u8>),
     /// An option and a path that is written without the checkout's own folder.
     Path(Vec<u8>, Vec<u8>),
+    /// An option, and what takes the place of what where a path begins with that.
+    Map(Vec<u8>, Vec<u8>, Vec<u8>),
 }
 
 /// What is asked about dependencies.
@@ -553,14 +555,17 @@ impl Walk {
                 b"-fdebug-prefix-map=",
                 b"-fmacro-prefix-map=",
                 b"-fcoverage-prefix-map=",
+                b"-fprofile-prefix-map=",
             ]
             .iter()
             .any(|map| arg.starts_with(map)) =>
             {
-                // `OLD=NEW`: the old path is that of a checkout.
-                let cut = arg.iter().position(|byte| *byte == b'=').unwrap_or(0) + 1;
-                out.key.push(KeyArg::Path(arg[..cut].to_vec(), arg[cut..].to_vec()));
-                return Ok(());
+                let words: Vec<&[u8]> = arg.split(|byte| *byte == b'=').collect();
+                // With one more the compilers do not agree where to cut.
+                if let [option, from, to] = words.as_slice() {
+                    out.key.push(KeyArg::Map(option.to_vec(), from.to_vec(), to.to_vec()));
+                    return Ok(());
+                }
             }
             _ => {}
         }

@@ -2,7 +2,8 @@
 
 pub mod args;
 pub mod deps;
-mod marks;
+mod links;
+pub(crate) mod marks;
 pub mod preprocess;
 mod reader;
 mod zig;
@@ -199,6 +200,11 @@ impl Invocation for Compile {
                     writer.field("", Value::Bytes(option));
                     writer.field("", Value::Bytes(&room.site.write(path)));
                 }
+                KeyArg::Map(option, from, to) => {
+                    writer.field("", Value::Bytes(option));
+                    writer.field("", Value::Bytes(&written_map(room, from)));
+                    writer.field("", Value::Bytes(to));
+                }
             }
         }
         writer.close();
@@ -317,7 +323,14 @@ impl Invocation for Compile {
         };
         let identity = identity.parts.as_slice();
         let reader = Reader { room, call, ran, source: &self.parsed.source, parts: identity };
-        reader.seen(observed, &self.places())
+        let places = self.places();
+        let mut seen = reader.seen(observed, &places)?;
+        let hides = |place: &Place| {
+            place.share != Share::Text
+                && std::fs::read(&place.path).is_ok_and(|content| marks::may_hide_paths(&content))
+        };
+        seen.bound |= !self.maps_root(room) && places.iter().any(hides);
+        Ok(seen)
     }
 
     fn pack(&self, room: &Room, _name: &str, text: Vec<u8>) -> Vec<u8> {
@@ -326,6 +339,16 @@ impl Invocation for Compile {
 
     fn unpack(&self, room: &Room, _name: &str, packed: Vec<u8>) -> Vec<u8> {
         deps::unpack(&packed, self.parsed.output_path().as_os_str().as_bytes(), room.site.root.as_deref())
+    }
+}
+
+/// The beginning of paths that is to be replaced. The compilers take it for a beginning, not for whole names: beside a
+/// checkout there may be what it means too.
+fn written_map(room: &Room, from: &[u8]) -> Vec<u8> {
+    let is_root = room.site.root.as_ref().is_some_and(|root| root.as_os_str().as_bytes() == from);
+    match &room.site.root {
+        Some(root) if is_root && !crate::site::named_alike(root).is_empty() => [b"=", from].concat(),
+        _ => room.site.write(from),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | a file read | its content; none where it was written by the compile itself, or is a part of the compiler |
 //! | a name looked for and not there | that it is not there; outside of the project, that the first folder on the way is not |
 //! | a name looked for and there | that it is there |
+//! | a link on the way to a header whose name without links was asked for | where it leads (`links.rs`) |
 //! | a folder listed | its names |
 //! | a program started that is no part of the compiler | its content |
 //! | a file written that still is there and is no output we know | not kept: we would not put it back |
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use spolia_engine::observe;
 
-use super::marks;
+use super::{links, marks};
 use crate::call::{Call, NotKept, Ran};
 use crate::direct::{Fact, Seen, listing};
 use crate::outcome::NotCacheable;
@@ -92,6 +93,12 @@ impl Reader<'_> {
             if !is_folder && self.matters(path) && !is_written(path) {
                 seen.facts.push(Fact::Present(self.write(path)));
             }
+        }
+        let source = self.room.site.cwd.join(self.source);
+        for (link, to) in links::that_matter(observed, &source, |path| self.matters(path)) {
+            // What lies behind a link to the checkout is named without its path, so that nobody else's is found in it.
+            seen.bound |= self.room.site.root.as_ref().is_some_and(|root| root.starts_with(&link));
+            seen.facts.push(Fact::Link(self.write(&link), self.write(&to)));
         }
         for path in &observed.listed {
             if self.matters(path) {

@@ -62,7 +62,7 @@ const OURS: &[u8] = b"spolia-";
 pub(super) struct Sessions {
     /// `-C incremental`.
     folder: PathBuf,
-    key: ActionKey,
+    pub(super) key: ActionKey,
 }
 
 /// One that is kept.

@@ -21,7 +21,9 @@ use spolia_store::StatKey;
 
 use super::facts::{self, Fact, Here};
 use super::folders::clean;
+use crate::c::marks;
 use crate::call::NotKept;
+use crate::detect;
 use crate::direct::listing;
 use crate::outcome::NotCacheable;
 use crate::sets::Raw;
@@ -77,6 +79,32 @@ pub(super) fn facts(here: Here<'_>, seen: &Seen, allowed: &Allowed) -> Result<Ve
     work.missing(seen);
     work.variables(seen)?;
     Ok(work.facts.into_iter().map(|Ordered(fact)| fact).collect())
+}
+
+/// Whether a program is what turns C into assembler: that of GCC, or Clang.
+fn is_c_compiler(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default();
+    matches!(name.as_bytes(), b"cc1" | b"cc1plus" | b"cc1obj" | b"cc1objplus")
+        || detect::kind_of_name(name) == Some(detect::Kind::Clang)
+}
+
+fn is_c_source(path: &Path) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    ["c", "cc", "cpp", "cxx", "h", "hh", "hpp", "hxx", "S", "m", "mm"].contains(&ending)
+}
+
+/// The first file below `folder` that `is_it`.
+fn first_file(folder: &Path, is_it: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
+    paths.sort_unstable();
+    paths.into_iter().find_map(|path| {
+        // Links lead to what was read.
+        match path.symlink_metadata().ok()?.file_type() {
+            kind if kind.is_dir() => first_file(&path, is_it),
+            kind => (kind.is_file() && is_it(&path)).then_some(path),
+        }
+    })
 }
 
 /// Facts in a fixed order, so that two runs that saw the same are the same set.
@@ -251,8 +279,12 @@ impl Work<'_> {
                 continue;
             }
             if self.allowed.clock && executed.asks_time && !self.is_timeless(&program) {
-                let what = format!("`{}` asks for the time of day", program.display());
-                return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(what)));
+                let asks = format!("`{}` asks for the time of day", program.display());
+                let tells = if is_c_compiler(&program) { self.time_in_c(seen) } else { Some(asks.clone()) };
+                if let Some(tells) = tells {
+                    let what = if tells == asks { asks } else { format!("{asks}, and {tells}") };
+                    return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(what)));
+                }
             }
             let Ok((now, digest)) = self.here.room.memo.digest(&program) else {
                 return Err(NotKept::Now(format!("`{}` is gone", program.display())));
@@ -280,6 +312,25 @@ impl Work<'_> {
         let name = program.file_name().and_then(OsStr::to_str).unwrap_or_default();
         self.here.folders.mark_of(program.as_os_str().as_bytes()) == Some(b'S')
             || ["git", "sh", "dash", "bash"].contains(&name)
+    }
+
+    /// What may hold the time that a C compiler asked for, as GCC always does: a source that names it, or, where a source is gone
+    /// again, something like a time in what came out.
+    fn time_in_c(&self, seen: &Seen) -> Option<String> {
+        let mut gone = None;
+        for found in &seen.read {
+            match self.here.room.memo.scan(&found.path, &marks::of) {
+                Ok((.., marked)) if marked & marks::BINARY == 0 && marked & marks::TIME != 0 => {
+                    return Some(format!("`{}` names it", found.path.display()));
+                }
+                Ok(_) => {}
+                Err(_) => gone = gone.or_else(|| is_c_source(&found.path).then_some(&found.path)),
+            }
+        }
+        let (gone, out_dir) = (gone?, self.allowed.out_dir.as_ref()?);
+        let told =
+            first_file(out_dir, &|path| std::fs::read(path).is_ok_and(|content| marks::holds_time(&content)));
+        told.map(|told| format!("`{}` is gone and `{}` may hold it", gone.display(), told.display()))
     }
 
     /// The folders that a variable lists.

@@ -61,6 +61,25 @@ pub(super) enum Outputs {
     Tree(PathBuf),
 }
 
+/// What a call is of, for a person: a crate, `build script of CRATE`, or what is asked.
+fn source_of(call: &Call<'_>, args: &Args) -> String {
+    if args.question {
+        // cargo asks with a crate of its own, `___`, and many flags.
+        let asked = call.args.iter().filter_map(|word| word.to_str());
+        return asked
+            .filter(|word| word.starts_with("--print") || word.starts_with("-v"))
+            .collect::<Vec<_>>()
+            .join(" ");
+    }
+    let package = call.env.some("CARGO_PKG_NAME").map(|name| name.to_string_lossy());
+    match (package, &args.crate_name, &args.source) {
+        (Some(package), ..) if args.is_build_script() => format!("build script of {package}"),
+        (_, Some(name), _) => name.clone(),
+        (_, None, Some(source)) => source.to_string_lossy().into_owned(),
+        (_, None, None) => String::new(),
+    }
+}
+
 /// Carries out one rustc call. What it prints, now or when it ran, goes to `print`.
 pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u8])) -> End {
     let story = Story::of(call, options);
@@ -116,8 +135,7 @@ fn plan(call: &Call<'_>, options: &Options, room: &Room, record: &mut Record) ->
             return Err(Outcome::NotCacheable { reason: NotCacheable::Variable, argument });
         }
     }
-    let name = args.crate_name.clone();
-    record.source = name.or_else(|| args.source.as_ref().map(|path| path.to_string_lossy().into_owned()));
+    record.source = Some(source_of(call, &args)).filter(|source| !source.is_empty());
     let folders = folders_of(call, options, &args);
     if args.question {
         record.language = Some("rust question".to_owned());
@@ -544,6 +562,7 @@ impl Walk<'_> {
         let is_dear = self.record.compile_cpu_us.is_some_and(|cpu_us| cpu_us >= incremental::CPU_US_MIN);
         if is_dear && let Some(sessions) = &task.sessions {
             self.record.incremental_kept_bytes = sessions.keep(room, &task.folders, seen);
+            self.record.incremental_key = self.record.incremental_kept_bytes.map(|_| sessions.key.0.to_hex());
         }
     }
 
@@ -551,7 +570,9 @@ impl Walk<'_> {
     fn compare(&mut self, found: &[KeptOutput]) {
         if let Some(expected) = self.expected.take() {
             let source = self.record.source.clone().unwrap_or_default();
-            self.record.verified = Some(crate::call::compare(&expected, found, &source, self.print));
+            let differ = crate::call::differing(&expected, found);
+            crate::call::say_differing(&differ, &source, self.print);
+            self.record.verified = Some(differ.is_empty());
         }
     }
 

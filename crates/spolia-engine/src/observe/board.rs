@@ -4,7 +4,7 @@
 //! ```text
 //! board = magic8 pass8 used8 size8 note*                       of the machine's own byte order; `used` counts on beyond the end
 //! note  = size4 kind1 state1 folder2 path2 zero2 mode4 dev8 ino8 length8 mtime8 fraction8 ctime8 fraction8 text
-//! kind  = 1 opened to read | 2 looked for | 3 a variable asked for | 4 the end: the board is full
+//! kind  = 1 opened to read | 2 looked for | 3 a variable asked for | 4 the end: the board is full | 5 asked for without its links
 //! state = 1 begun | 2 found | 3 not there | 4 refused
 //! text  = the folder that the path is relative to (`folder` bytes), the path as it was spelled (`path` bytes), up to a multiple of 8
 //! ```
@@ -34,6 +34,8 @@ pub(super) enum Note<'b> {
     Opened(Vec<u8>, Came),
     /// A path was looked for.
     Looked(Vec<u8>, Came),
+    /// It was asked where a path leads.
+    Resolved(Vec<u8>, Came),
     /// A variable was asked for.
     Named(&'b [u8]),
     /// What cannot be told any more.
@@ -145,6 +147,7 @@ fn parse(note: &[u8]) -> Option<Note<'_>> {
         1 => Some(Note::Opened(super::watch::join(folder, path), came)),
         2 => Some(Note::Looked(super::watch::join(folder, path), came)),
         3 => Some(Note::Named(path)),
+        5 => Some(Note::Resolved(super::watch::join(folder, path), came)),
         _ => None,
     }
 }
@@ -194,6 +197,7 @@ mod tests {
             note(1, 2, b"/a", b"./b"),
             note(2, 3, b"", b"/c"),
             note(3, 2, b"", b"HOME"),
+            note(5, 3, b"/a", b"d"),
         ];
         let content = content.concat();
         let found: Vec<Note<'_>> = notes(&content).collect();
@@ -202,6 +206,7 @@ mod tests {
             Note::Opened(b"/a/b".to_vec(), Came::Found(key, false)),
             Note::Looked(b"/c".to_vec(), Came::Missing),
             Note::Named(b"HOME"),
+            Note::Resolved(b"/a/d".to_vec(), Came::Missing),
         ];
         assert_eq!(found, expect);
     }

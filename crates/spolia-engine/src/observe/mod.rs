@@ -8,7 +8,7 @@
 //!
 //! It works for root and for an ordinary user, who may look into the memory of what he started. What is no system call
 //! is said by a library that is preloaded (`preload.c`): variables asked for by name, and the time of day. Not seen: a walk
-//! over all variables (see [`may_read_all_variables`]), `readlink`, and what a program that was not preloaded asks.
+//! over all variables (see [`may_read_all_variables`]), `readlink` but for libc's `realpath`, and what a program that was not preloaded asks.
 //!
 //! To stop a call costs two switches between processes, which was most of what a miss of ours cost. So the same library notes what a program
 //! opens to read and looks for in memory that it shares with us (`board.rs`), and the filter lets those calls by; only those. What comes by
@@ -33,7 +33,7 @@ use spolia_store::StatKey;
 pub use preload::{install, loads_into, may_read_all_variables};
 
 use crate::process::{self, Ended};
-use crate::sys;
+use crate::{sys, words};
 
 /// The most different paths that are noted in one run.
 pub const NOTES_MAX: usize = 200_000;
@@ -65,6 +65,8 @@ pub struct Seen {
     pub read: Vec<Found>,
     /// What was there when it was looked for and is not in `read`; whether it is a folder.
     pub looked: Vec<(PathBuf, bool)>,
+    /// Paths that were there when the library was asked where they lead, in order: what came of it may be part of what the program gives.
+    pub resolved: Vec<PathBuf>,
     /// What was looked for, was not there, and is not there now.
     pub missing: Vec<PathBuf>,
     /// Folders whose names were listed.
@@ -122,19 +124,14 @@ pub fn run(
         let ended = process::run_beside(command, on_output)?;
         return Ok(Observed { ended, seen: Err(io::ErrorKind::Unsupported.into()) });
     }
-    let (ours, theirs) = rustix::net::socketpair(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::SEQPACKET,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let (ours, theirs) = words::pair()?;
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // Without one every call is stopped.
     let board = library.and_then(|_| board::Board::new().ok());
     let pass = board.as_ref().map(board::Board::pass);
     sys::observe_when_started(&mut command, filter::program(pass), theirs);
     let watcher = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
-        let listener = sys::receive_listener(&ours)?;
+        let listener = words::receive_fd(&ours)?;
         io::Result::Ok(watch::watch(listener, &stopped, board.as_ref()))
     })?;
     // The command, and with it our copy of the other end, is gone when this returns.

@@ -305,6 +305,7 @@ fn read_link(link: String) -> io::Result<Option<Vec<u8>>> {
 struct Notes {
     read: HashMap<Vec<u8>, Option<StatKey>>,
     looked: HashMap<Vec<u8>, bool>,
+    resolved: BTreeSet<Vec<u8>>,
     missing: HashSet<Vec<u8>>,
     written: HashSet<Vec<u8>>,
     listed: HashSet<Vec<u8>>,
@@ -327,7 +328,10 @@ impl Notes {
             match note {
                 Note::Named(name) => drop(self.variables.insert(name.to_vec())),
                 Note::Lost => self.unreadable += 1,
-                Note::Opened(path, _) | Note::Looked(path, _) if is_aside(&path) || !self.has_room() => {}
+                Note::Opened(path, _) | Note::Looked(path, _) | Note::Resolved(path, _)
+                    if is_aside(&path) || !self.has_room() => {}
+                Note::Resolved(path, Came::Found(..)) => drop(self.resolved.insert(path)),
+                Note::Resolved(..) => {}
                 Note::Opened(path, Came::Found(_, true)) => drop(self.looked.insert(path, true)),
                 Note::Opened(path, Came::Found(key, false)) => self.read_at(path, key),
                 Note::Opened(path, Came::Refused) => drop(self.read.entry(path).or_insert(None)),
@@ -362,9 +366,14 @@ impl Notes {
         }
     }
 
+    fn count_of_paths(&self) -> usize {
+        let found = self.read.len() + self.looked.len() + self.resolved.len();
+        found + self.missing.len() + self.written.len()
+    }
+
     fn has_room(&mut self) -> bool {
         self.count += 1;
-        self.missing.len() + self.read.len() + self.written.len() + self.looked.len() < NOTES_MAX
+        self.count_of_paths() < NOTES_MAX
     }
 
     /// Noted before the call goes on, so that this is what was there when the caller opened it.
@@ -457,8 +466,7 @@ impl Notes {
             self.mark_silent(&program);
         }
         let path = |raw: Vec<u8>| PathBuf::from(OsString::from_vec(raw));
-        let truncated =
-            self.missing.len() + self.read.len() + self.written.len() + self.looked.len() >= NOTES_MAX;
+        let truncated = self.count_of_paths() >= NOTES_MAX;
         let (clock, written) = (self.clock, self.written);
         let asks_time = |program: &Vec<u8>| clock.contains(program);
         let executed = self.executed.into_iter().map(|(program, executed)| {
@@ -471,6 +479,7 @@ impl Notes {
         let mut seen = Seen {
             read: self.read.into_iter().map(|(raw, key)| Found { path: path(raw), key }).collect(),
             looked: self.looked.into_iter().map(|(raw, folder)| (path(raw), folder)).collect(),
+            resolved: self.resolved.into_iter().map(path).collect(),
             missing: missing.map(path).collect(),
             listed: self.listed.into_iter().map(path).collect(),
             executed,

@@ -107,6 +107,7 @@ fn text(found: &Summary) -> String {
         ("waits that were too long", found.timeouts),
         ("hits compiled again and the same", found.verified),
         ("hits compiled again and NOT the same", found.verify_differs),
+        ("hits compiled again, whose compiler differs from itself", found.verify_varies),
         ("lines that could not be read", found.unreadable),
     ];
     for (what, count) in faults.into_iter().filter(|(_, count)| *count > 0) {

@@ -117,6 +117,50 @@ fn another_checkout_hits_and_names_itself() {
 }
 
 #[test]
+fn a_map_of_the_checkouts_path_is_the_same_map_in_another_checkout() {
+    let mut env = env();
+    env.set_var("SPOLIA_REMAP", "0");
+    for name in ["one", "two", "alike", "alike-deps"] {
+        env.write(format!("{name}/.git/HEAD"), "");
+        env.write(format!("{name}/sub/h.h"), "static const char *h = __FILE__;\n");
+        let source = "#include \"sub/h.h\"\nconst char *v(void) { return h + __FILE__[0]; }\n";
+        env.write(format!("{name}/x.c"), source);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    // What it is called with in a checkout, and whether another checkout's result is that of here.
+    let check = |name: &str, from: &str, expect: &str| {
+        let (folder, from) = (env.path(name), env.path(from).display().to_string());
+        let source = folder.join("x.c").display().to_string();
+        for kind in ["file", "debug", "macro"] {
+            let own = format!("-f{kind}-prefix-map={from}=.");
+            let whole = format!("-ffile-prefix-map={from}=/src");
+            for compiler in ["gcc", "g++"] {
+                let args = [&whole, &own, "-g", "-MD", "-c", &source, "-o", "x.o"];
+                let gave = |mut command: Command| {
+                    assert!(command.args(args).current_dir(&folder).status().unwrap().success());
+                    // Where its lines are broken depends on how long the names are.
+                    let rule = env.read_text(format!("{name}/x.d")).replace('\\', " ");
+                    let rule: Vec<String> = rule.split_whitespace().map(str::to_owned).collect();
+                    (env.read(format!("{name}/x.o")), rule)
+                };
+                let found = gave(env.command(["cc", compiler]));
+                assert_eq!(outcome(&env), expect, "{name} {own} {compiler}");
+                let right = gave(Command::new(compiler));
+                assert!(found == right, "{name} {own} {compiler}");
+            }
+        }
+    };
+    check("one", "one", "miss");
+    check("two", "two", "hit");
+    check("one", "one", "hit");
+    // Another meaning: the other checkout's path.
+    check("two", "one", "miss");
+    // The compilers take it for the beginning of the path beside it as well.
+    check("alike", "alike", "miss");
+    check("alike-deps", "alike-deps", "hit");
+}
+
+#[test]
 fn a_folder_beside_the_checkout_whose_name_begins_alike_is_no_part_of_it() {
     let env = env();
     env.write("one-deps/h.h", "static const char *file = __FILE__;\nstatic int unused;\n");
@@ -393,19 +437,54 @@ fn verifying_says_where_a_hit_would_have_been_wrong() {
     let output = compile(&env);
     assert_eq!(last(&env)["verified"], true);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("verify"));
-    // A compiler that gives something else each time, which no cache can know.
-    env.write_program("bin/gcc", "#!/bin/sh\nexec /usr/bin/gcc -DV2=$(cat /proc/sys/kernel/random/uuid | tr -dc 0-9 | head -c 6 | sed s/^0*/1/) \"$@\"\n");
+    // A compiler that gives something else than it did, which no cache can know.
+    env.write_program("bin/gcc", "#!/bin/sh\nexec /usr/bin/gcc -DV2=$WHICH \"$@\"\n");
     env.write("y.c", "int v = V2;\n");
     std::thread::sleep(std::time::Duration::from_millis(120));
     env.unset_var("SPOLIA_VERIFY");
+    env.set_var("WHICH", "1");
     let program = env.path("bin/gcc").display().to_string();
     let call = |env: &TestEnv| env.command(["cc", &program, "-c", "y.c", "-o", "y.o"]).output().unwrap();
     assert!(call(&env).status.success());
     env.set_var("SPOLIA_VERIFY", "1");
+    env.set_var("WHICH", "2");
     let output = call(&env);
     assert!(output.status.success());
     assert_eq!(last(&env)["verified"], false);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("verify: output `o` of `y.c`"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("verify: output `o` of `y.c` is not"));
+}
+
+#[test]
+fn verifying_a_compiler_that_differs_from_itself_raises_no_alarm() {
+    let mut env = env();
+    for flags in [&["-flto"][..], &["--coverage"]] {
+        env.unset_var("SPOLIA_VERIFY");
+        let args = [flags, &["-MMD", "-c", "x.c", "-o", "x.o"]].concat();
+        assert!(gcc(&env, &args).status.success());
+        env.set_var("SPOLIA_VERIFY", "1");
+        let output = gcc(&env, &args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("the compiler's own output varies"), "{said}");
+        assert!(!said.contains("is not what was kept"), "{said}");
+        assert_eq!(
+            (&last(&env)["verified"], &last(&env)["varies"]),
+            (&serde_json::Value::Null, &true.into())
+        );
+        // What stands there is what was kept of the second compile.
+        env.unset_var("SPOLIA_VERIFY");
+        let second = env.read("x.o");
+        assert!(gcc(&env, &args).status.success());
+        assert_eq!(outcome(&env), "hit");
+        assert_eq!(env.read("x.o"), second);
+        assert!(
+            std::fs::read_dir(env.path("."))
+                .unwrap()
+                .all(|entry| { !entry.unwrap().file_name().to_string_lossy().contains("spolia-verify") })
+        );
+    }
+    let stats = env.command(["stats", "--json"]).output().unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!((&stats["verify_varies"], &stats["verify_differs"]), (&2.into(), &0.into()));
 }
 
 #[test]

@@ -139,6 +139,9 @@ fn after_a_change_in_an_empty_target_folder_the_session_of_before_is_there() {
     assert_eq!(said, "whole | a\n");
     assert!(record["incremental_kept_bytes"].as_u64().unwrap() > 0, "{record}");
     assert_eq!(stand.session_blobs().len(), FILES);
+    let listed = stand.env.command(["cache", "ls"]).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("rustc app, incremental data"), "{listed}");
     // Hits in between leave no session, and the target folder goes once more.
     for _ in 0..2 {
         stand.clean("one");
@@ -295,4 +298,59 @@ fn killed_at_any_link_it_makes_it_leaves_a_store_that_is_right() {
         let left = TestEnv::files_below(&stand.incremental("one"));
         assert!(left.iter().all(|path| !path.display().to_string().contains("app-1/spolia-")), "{left:?}");
     }
+}
+
+/// A build script that starts the C compiler, which always asks for the time of day.
+#[test]
+fn what_a_build_script_compiles_in_c_is_kept_unless_its_source_names_the_time() {
+    let env = TestEnv::new(env!("CARGO_BIN_EXE_spolia"), Engine::Host);
+    let real = env.path("target/debug/build/foo-1/build_script_build-1.real").display().to_string();
+    env.write_program(
+        "target/debug/build/foo-1/build_script_build-1.real",
+        "#!/bin/sh\necho 'int gone;' > \"$OUT_DIR/gone.c\"\ngcc -c \"$OUT_DIR/gone.c\" -o \"$OUT_DIR/gone.o\"\n\
+         rm \"$OUT_DIR/gone.c\"\nexec gcc -Ione -Itwo -c x.c -o \"$OUT_DIR/x.o\"\n",
+    );
+    let out = env.path("target/debug/build/foo-1/out");
+    let run = || {
+        let _not_there = std::fs::remove_dir_all(&out);
+        std::fs::create_dir_all(&out).unwrap();
+        settle();
+        let mut command = env.command(["__build-script", &"7".repeat(64), &real, "build-script-build"]);
+        command.env("OUT_DIR", &out).env("CARGO_PKG_NAME", "foo");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let last = env.command(["--json", "why", "--last-compile", "foo"]).output().unwrap();
+        let last: serde_json::Value = serde_json::from_slice(&last.stdout).unwrap();
+        let word = |name: &str| last[name].as_str().unwrap_or_default().to_owned();
+        (word("outcome"), word("detail"), std::fs::read(out.join("x.o")).unwrap())
+    };
+    env.write("two/h.h", "#define V 1\n");
+    env.write("x.c", "#include <h.h>\nint v = V;\n");
+    let (outcome, detail, first) = run();
+    assert_eq!(outcome, "miss", "{detail}");
+    assert_eq!(run(), ("hit".to_owned(), String::new(), first.clone()));
+    env.write("two/h.h", "#define V 2\n");
+    let (outcome, _, second) = run();
+    assert!(outcome == "miss" && second != first);
+    env.write("one/h.h", "#define V 3\n");
+    let (outcome, _, third) = run();
+    assert!(outcome == "miss" && third != second);
+    env.write("one/h.h", "#define V 3\nconst char *when = __TIME__;\n");
+    for _ in 0..2 {
+        let (outcome, detail, _) = run();
+        assert_eq!(outcome, "not-cacheable");
+        let header = env.path("one/h.h").display().to_string();
+        assert!(detail.contains("cc1` asks for the time") && detail.contains(&header), "{detail}");
+    }
+    // Its text is gone, and the time is in what it gave.
+    env.write("one/h.h", "#define V 3\n");
+    env.write_program(
+        "target/debug/build/foo-1/build_script_build-1.real",
+        "#!/bin/sh\necho 'const char *t = __TI''ME__;' > \"$OUT_DIR/gone.c\"\ngcc -c \"$OUT_DIR/gone.c\" -o \"$OUT_DIR/x.o\"\n\
+         rm \"$OUT_DIR/gone.c\"\n",
+    );
+    // Another script would have another digest.
+    std::fs::remove_dir_all(env.store().join("v1/result")).unwrap();
+    let (outcome, detail, _) = run();
+    assert!(outcome == "not-cacheable" && detail.contains("gone.c"), "{outcome} {detail}");
 }
