@@ -255,6 +255,11 @@ impl<'b> Build<'b> {
         self
     }
 
+    /// The project's folder.
+    pub fn root(&self) -> &Path {
+        &self.session.root
+    }
+
     /// The store on this machine.
     pub fn store(&self) -> &LocalStore {
         &self.session.store
