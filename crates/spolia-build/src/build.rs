@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use spolia_core::event::{EventKind, Summary};
 use spolia_core::{ActionKey, ActionResult, Explanation, Platform};
+use spolia_engine::SandboxExecutor;
 use spolia_engine::jobserver::Jobserver;
 use spolia_engine::tools::{Surroundings, Toolbox};
 use spolia_engine::{Cancel, Engine};
@@ -148,6 +149,7 @@ pub struct Build<'b> {
     pub(crate) digests: &'b DigestCache,
     pub(crate) index: Index<'b>,
     pub(crate) jobserver: Option<Jobserver>,
+    pub(crate) sandbox: SandboxExecutor,
     /// `.spolia/lock`.
     locks: LockFile,
     pub(crate) scratch_number: AtomicUsize,
@@ -221,6 +223,7 @@ impl<'b> Build<'b> {
             digests,
             index,
             jobserver: Jobserver::new(options.jobs).ok(),
+            sandbox: SandboxExecutor::default(),
             locks: LockFile::without_holders(own.join("lock")),
             scratch_number: AtomicUsize::new(0),
             made_mode: OnceLock::new(),
@@ -250,6 +253,11 @@ impl<'b> Build<'b> {
     pub fn with_raw_output(mut self, output: RawOutput<'b>) -> Self {
         self.raw_output = Some(output);
         self
+    }
+
+    /// The project's folder.
+    pub fn root(&self) -> &Path {
+        &self.session.root
     }
 
     /// The store on this machine.

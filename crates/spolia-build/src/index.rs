@@ -5,12 +5,13 @@
 //! global list, which would make keys differ between people), and what steps publish.
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use spolia_core::glob::PatternList;
 use spolia_core::{Node, RelPath, Tree};
@@ -19,6 +20,8 @@ use spolia_store::{DigestCache, StatKey};
 
 /// How deep folders may lie in each other.
 const DEPTH_MAX: usize = 256;
+/// How much of a folder's list is read at a time, bytes. Most are shorter.
+const LISTED_BYTES: usize = 4096;
 /// From how many files on a wholly declared folder is shown as a whole.
 const WHOLE_MIN: usize = 16;
 
@@ -213,15 +216,7 @@ impl<'i> Index<'i> {
         if depth > DEPTH_MAX {
             return Err(error(at, Errno::NAMETOOLONG));
         }
-        let mut names = Vec::new();
-        for entry in Dir::read_from(folder).map_err(|errno| error(at, errno))? {
-            let entry = entry.map_err(|errno| error(at, errno))?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push((name.to_vec(), entry.file_type()));
-            }
-        }
-        names.sort_by(|a, b| a.0.cmp(&b.0));
+        let names = list(folder).map_err(|errno| error(at, errno))?;
         self.folders.insert(at.clone());
         let mut whole = !names.is_empty();
         let rules = names.iter().any(|(name, _)| name == b".gitignore");
@@ -405,6 +400,22 @@ impl<'i> Index<'i> {
 pub fn changed_since(root: &Path, tree: &Tree, digests: &DigestCache) -> Vec<RelPath> {
     let place = spolia_store::Place { root, at: &RelPath::root() };
     spolia_store::tree::wrong_entries(tree, place, Some(digests)).into_iter().map(|(path, _)| path).collect()
+}
+
+/// The names in a folder that has just been opened, sorted, and what they are where that is known.
+fn list(folder: &rustix::fd::OwnedFd) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
+    let mut names = Vec::new();
+    let mut buffer = [MaybeUninit::uninit(); LISTED_BYTES];
+    let mut listing = RawDir::new(folder, &mut buffer);
+    while let Some(entry) = listing.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.to_vec(), entry.file_type()));
+        }
+    }
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
 }
 
 fn open_folder(

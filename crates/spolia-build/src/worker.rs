@@ -8,7 +8,7 @@ use spolia_core::event::{EventKind, StepOutcome, Tier};
 use spolia_core::result::{Log, Stream};
 use spolia_core::{Action, ActionKey, ActionResult, MissReason, RelPath, Tree, glob};
 use spolia_engine::perform::{Presence, chain};
-use spolia_engine::{Executor, HostExecutor, Job, Performed, Request, SandboxExecutor};
+use spolia_engine::{Executor, HostExecutor, Job, Performed, Request};
 use spolia_store::tree::{FolderSource, MaterialiseError, MaterialiseOptions, Materialised};
 use spolia_store::{Place, Store, materialise};
 
@@ -135,7 +135,7 @@ impl Build<'_> {
         let executor: &dyn Executor = match task.engine {
             EngineKind::Sandbox => {
                 hand.let_go();
-                &SandboxExecutor
+                &self.sandbox
             }
             EngineKind::Host => &HostExecutor,
         };

@@ -5,6 +5,12 @@ use serde::Serializer;
 
 /// UTF-8 as it is, `\` as `\x5c`, every byte that is not UTF-8 as `\xNN`.
 pub fn escape(raw: &[u8]) -> String {
+    // Nearly all there is.
+    if !raw.contains(&b'\\')
+        && let Ok(text) = std::str::from_utf8(raw)
+    {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(raw.len());
     for chunk in raw.utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', "\\x5c"));

@@ -81,11 +81,15 @@ impl Digest {
 
     /// 64 lower-case hex digits, without the function's name.
     pub fn to_hex(&self) -> String {
+        std::str::from_utf8(&self.hex()).unwrap_or_default().to_owned()
+    }
+
+    /// The 64 digits, without a place of their own.
+    fn hex(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(64);
-        for byte in self.bytes {
-            hex.push(DIGITS[usize::from(byte >> 4)] as char);
-            hex.push(DIGITS[usize::from(byte & 15)] as char);
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.bytes) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
         hex
     }
@@ -143,7 +147,9 @@ pub enum ParseDigestError {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.function.name(), self.to_hex())
+        f.write_str(self.function.name())?;
+        f.write_str(":")?;
+        f.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 

@@ -159,7 +159,10 @@ impl KeyWriter for HashWriter {
 #[derive(Default)]
 pub struct ExplainWriter {
     explanation: Explanation,
-    groups: Vec<String>,
+    /// The names of the groups that are open, with dots between them.
+    group: String,
+    /// How long that was before each of them.
+    starts: Vec<usize>,
 }
 
 impl ExplainWriter {
@@ -169,8 +172,7 @@ impl ExplainWriter {
     }
 
     fn line(&mut self, name: &str, value: String) {
-        let group = self.groups.join(".");
-        self.explanation.lines.push(Line { group, name: name.to_owned(), value });
+        self.explanation.lines.push(Line { group: self.group.clone(), name: name.to_owned(), value });
     }
 }
 
@@ -194,11 +196,17 @@ impl KeyWriter for ExplainWriter {
     }
 
     fn open(&mut self, name: &str) {
-        self.groups.push(name.to_owned());
+        self.starts.push(self.group.len());
+        if !self.group.is_empty() {
+            self.group.push('.');
+        }
+        self.group.push_str(name);
     }
 
     fn close(&mut self) {
-        self.groups.pop();
+        if let Some(start) = self.starts.pop() {
+            self.group.truncate(start);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::diagnostic::nearest;
 use crate::elf::Machine;
 
 /// Where a step's outputs run. Spelled as container tools spell it: `os/arch[/variant]`, or `any` for
@@ -49,6 +50,42 @@ const KNOWN: &[Known] = &[
     Known { name: "linux/s390x", triple: "s390x-linux-gnu", machine: Machine::S390 },
 ];
 
+/// The words of Go and of container tools for systems and processors: what `go tool dist list` prints.
+const SYSTEMS: &[&str] = &[
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasip1",
+    "windows",
+];
+const PROCESSORS: &[&str] = &[
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv64", "s390x", "wasm",
+];
+/// Other tools' words for them.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("aarch64", "arm64"),
+    ("armhf", "arm/v7"),
+    ("armv7", "arm/v7"),
+    ("i386", "386"),
+    ("i686", "386"),
+    ("macos", "darwin"),
+    ("win32", "windows"),
+    ("x64", "amd64"),
+    ("x86", "386"),
+    ("x86_64", "amd64"),
+];
+
 impl Platform {
     /// The platform this program was built for.
     pub fn host() -> Self {
@@ -75,6 +112,37 @@ impl Platform {
     /// The ELF machine its programs must have; `None` where none is known (`any`, other systems).
     pub fn elf_machine(&self) -> Option<Machine> {
         self.known().map(|known| known.machine)
+    }
+
+    /// Whether it is written in the usual words: those of Go and of container tools, a variant like `v7` after the
+    /// processor. [`Platform::Any`] is, and so is the machine's own.
+    pub fn is_usual(&self) -> bool {
+        let Self::Named { os, arch } = self else { return true };
+        let (processor, variant) = arch.split_once('/').map_or((arch.as_str(), None), |(p, v)| (p, Some(v)));
+        let is_variant = |text: &str| {
+            text.strip_prefix('v')
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        *self == Self::host()
+            || (SYSTEMS.contains(&os.as_str())
+                && PROCESSORS.contains(&processor)
+                && variant.is_none_or(is_variant))
+    }
+
+    /// The platform in usual words that was probably meant by one that is not.
+    pub fn nearest_usual(&self) -> Option<Self> {
+        let Self::Named { os, arch } = self else { return None };
+        let meant = |wanted: &str, words: &[&'static str]| {
+            let other = OTHER_WORDS.iter().find(|(other, _)| *other == wanted).map(|(_, usual)| *usual);
+            other.or_else(|| nearest(wanted, words.iter().copied()))
+        };
+        let (processor, variant) = arch.split_once('/').map_or((arch.as_str(), None), |(p, v)| (p, Some(v)));
+        let mut arch = meant(processor, PROCESSORS)?.to_owned();
+        if let Some(variant) = variant.filter(|_| !arch.contains('/')) {
+            arch = format!("{arch}/{variant}");
+        }
+        let found = Self::Named { os: meant(os, SYSTEMS)?.to_owned(), arch };
+        (found != *self && found.is_usual()).then_some(found)
     }
 
     fn known(&self) -> Option<&'static Known> {
@@ -174,6 +242,29 @@ mod tests {
         }
         for bad in ["", "linux", "linux/", "/amd64", "linux/a/b/c", "Linux/amd64", "linux/../x"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn usual_words_are_told_from_slips() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        for usual in ["any", "linux/amd64", "linux/arm/v6", "darwin/arm64", "windows/386", "js/wasm"] {
+            assert!(platform(usual).is_usual(), "{usual}");
+        }
+        assert!(Platform::known_names().all(|name| platform(name).is_usual()));
+        assert!(Platform::host().is_usual());
+        let slips = [
+            ("linux/amd46", Some("linux/amd64")),
+            ("linx/arm/v7", Some("linux/arm/v7")),
+            ("linux/x86_64", Some("linux/amd64")),
+            ("macos/aarch64", Some("darwin/arm64")),
+            ("linux/armhf", Some("linux/arm/v7")),
+            ("linux/arm64/seven", None),
+            ("none/cortexm", None),
+        ];
+        for (slip, meant) in slips {
+            assert!(!platform(slip).is_usual(), "{slip}");
+            assert_eq!(platform(slip).nearest_usual(), meant.map(platform), "{slip}");
         }
     }
 

@@ -132,13 +132,15 @@ fn machine(action: &Action, output: &Output, at: &RelPath, path: &Path) -> Resul
     let Some(wanted) = action.platform.elf_machine().filter(|_| !output.any_machine) else { return Ok(()) };
     let read = |source| OutputError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;
-    let mut head = Vec::with_capacity(elf::HEADER_BYTES);
-    (&file).take(elf::HEADER_BYTES as u64).read_to_end(&mut head).map_err(read)?;
-    let found = if head.starts_with(b"!<arch>\n") {
+    let mut header = [0; elf::HEADER_BYTES];
+    let length = read_full(&file, &mut header).map_err(read)?;
+    let header = &header[..length];
+    let found = if header.starts_with(b"!<arch>\n") {
+        let mut head = header.to_vec();
         (&file).take(HEAD_BYTES).read_to_end(&mut head).map_err(read)?;
         elf::archive_machine(&head)
     } else {
-        elf::machine(&head)
+        elf::machine(header)
     };
     match found {
         Some(found) if found != wanted => Err(OutputError::Machine {
@@ -149,6 +151,20 @@ fn machine(action: &Action, output: &Output, at: &RelPath, path: &Path) -> Resul
         }),
         _ => Ok(()),
     }
+}
+
+/// Fills `into` as far as the file goes; how far. For so few bytes one call.
+fn read_full(mut file: &File, into: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < into.len() {
+        match file.read(&mut into[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 fn source(action: &Action, at: &RelPath, path: &Path) -> Result<(), OutputError> {

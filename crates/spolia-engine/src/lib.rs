@@ -21,6 +21,7 @@ pub mod sandbox;
 pub mod sandboxed;
 pub mod stranger;
 pub mod tools;
+mod words;
 
 pub use cancel::Cancel;
 pub use executor::{End, Execution, Executor, ExecutorError, Job, Places, Ran};

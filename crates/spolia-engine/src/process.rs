@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -65,9 +65,11 @@ pub fn run(
     command.stdout(out_writer).stderr(err_writer).process_group(0);
     let began = Instant::now();
     let child = command.spawn()?;
-    // It keeps the writers, so that the pipes do not wake us as the child lets go of them, just before it ends.
-    let watched = watch(&child, (out.into(), err.into()), Some(command), began, Some(limits), on_output);
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    // It keeps the writers, so that the pipes do not wake us as the child lets go of them, just before it ends.
+    let pipes = Pipes { readers: (out.into(), err.into()), writers: Some(command) };
+    let watched = open_pidfd(pid)
+        .and_then(|pidfd| watch(&pidfd, Whom::Group(pid), pipes, began, Some(limits), on_output));
     if watched.is_err() {
         signal(pid, Signal::KILL);
     }
@@ -88,12 +90,33 @@ pub fn run_beside(mut command: Command, on_output: &mut dyn FnMut(Stream, &[u8])
     let mut child = command.spawn()?;
     // Its closures may hold descriptors that somebody waits to see closed.
     drop(command);
-    let watched = watch(&child, (out.into(), err.into()), None, began, None, on_output);
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    let pipes = Pipes { readers: (out.into(), err.into()), writers: None::<()> };
+    let watched = open_pidfd(pid).and_then(|pidfd| watch(&pidfd, Whom::Alone, pipes, began, None, on_output));
     if watched.is_err() {
         let _gone = child.kill();
     }
-    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
     reap(pid, began, watched)
+}
+
+/// Waits for the end of the first process of a pid namespace, which is another's child: `pidfd` is a descriptor of it, and
+/// its death the end of all there. When this comes back it has ended.
+#[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
+pub(crate) fn await_namespace(
+    pidfd: &OwnedFd,
+    readers: (OwnedFd, OwnedFd),
+    writers: (OwnedFd, OwnedFd),
+    limits: &Limits<'_>,
+    on_output: &mut dyn FnMut(Stream, &[u8]),
+) -> std::io::Result<(Watched, Duration)> {
+    let began = Instant::now();
+    let pipes = Pipes { readers, writers: Some(writers) };
+    let watched = watch(pidfd, Whom::Namespace, pipes, began, Some(limits), on_output);
+    if watched.is_err() {
+        Whom::Namespace.signal(pidfd, Signal::KILL);
+        poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None)?;
+    }
+    Ok((watched?, began.elapsed()))
 }
 
 fn reap(pid: i32, began: Instant, watched: std::io::Result<Watched>) -> std::io::Result<Ended> {
@@ -122,10 +145,41 @@ pub(crate) fn nothing() -> Stdio {
     copy.map_or_else(Stdio::null, Stdio::from)
 }
 
-struct Watched {
-    log: Log,
-    log_cut: bool,
-    stopped: Option<End>,
+/// What a child printed, and how it was stopped, if it was.
+pub(crate) struct Watched {
+    pub(crate) log: Log,
+    pub(crate) log_cut: bool,
+    pub(crate) stopped: Option<End>,
+}
+
+/// The child's output.
+struct Pipes<W> {
+    readers: (OwnedFd, OwnedFd),
+    /// Dropped when it has ended.
+    writers: Option<W>,
+}
+
+/// Who is stopped.
+#[derive(Clone, Copy)]
+enum Whom {
+    /// The process group of this number.
+    Group(i32),
+    /// The child, which is the first of its pid namespace: only killing it does anything, and that ends the namespace.
+    Namespace,
+    /// Nobody: the child is waited for.
+    Alone,
+}
+
+impl Whom {
+    fn signal(self, pidfd: &OwnedFd, what: Signal) {
+        match self {
+            Self::Group(group) => signal(group, what),
+            Self::Namespace => {
+                let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+            }
+            Self::Alone => {}
+        }
+    }
 }
 
 struct Pipe {
@@ -152,18 +206,16 @@ impl Deadlines {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the executor measures what it runs")]
-fn watch(
-    child: &Child,
-    pipes: (OwnedFd, OwnedFd),
-    mut writers: Option<Command>,
+fn watch<W>(
+    pidfd: &OwnedFd,
+    whom: Whom,
+    Pipes { readers, mut writers }: Pipes<W>,
     began: Instant,
     limits: Option<&Limits<'_>>,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> std::io::Result<Watched> {
-    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-    let pidfd = open_pidfd(pid)?;
-    let mut out = Pipe { reader: Some(pipes.0), stream: Stream::Stdout, held: Vec::new() };
-    let mut err = Pipe { reader: Some(pipes.1), stream: Stream::Stderr, held: Vec::new() };
+    let mut out = Pipe { reader: Some(readers.0), stream: Stream::Stdout, held: Vec::new() };
+    let mut err = Pipe { reader: Some(readers.1), stream: Stream::Stderr, held: Vec::new() };
     let mut watched = Watched { log: Log::default(), log_cut: false, stopped: None };
     let mut deadlines = Deadlines {
         timeout: limits.and_then(|limits| limits.timeout).map(|limit| began + limit),
@@ -202,25 +254,23 @@ fn watch(
             drop(writers.take());
             deadlines = Deadlines { timeout: None, kill: None, drain: Some(Instant::now() + DRAIN) };
             // The rest of its group, so that the pipes close.
-            if limits.is_some() {
-                signal(pid, Signal::KILL);
-            }
+            whom.signal(pidfd, Signal::KILL);
         }
         let now = Instant::now();
         if ready[3] {
             watched.stopped = Some(End::Cancelled);
-            signal(pid, Signal::TERM);
+            whom.signal(pidfd, Signal::TERM);
             deadlines.kill = Some(now + GRACE);
             deadlines.timeout = None;
         }
         if deadlines.timeout.is_some_and(|at| at <= now) {
             watched.stopped = Some(End::TimedOut);
-            signal(pid, Signal::TERM);
+            whom.signal(pidfd, Signal::TERM);
             deadlines.kill = Some(now + GRACE);
             deadlines.timeout = None;
         }
         if deadlines.kill.is_some_and(|at| at <= now) {
-            signal(pid, Signal::KILL);
+            whom.signal(pidfd, Signal::KILL);
             deadlines.kill = Some(now + GRACE);
         }
         if ended && deadlines.drain.is_some_and(|at| at <= now) {

@@ -20,7 +20,7 @@ use spolia_core::tree::Node;
 
 use crate::executor::{End, Execution, Executor, ExecutorError, Ran, View, base_env};
 use crate::process::{self, Limits};
-use crate::sandbox::{self, Bind, Bytes, ProjectRoot, Report, SandboxSpec, Stage};
+use crate::sandbox::{self, Bind, Bytes, LaunchError, Launcher, ProjectRoot, Report, SandboxSpec, Stage};
 
 const ROOT: &str = "/spolia/root";
 const OUT: &str = "/spolia/out";
@@ -29,8 +29,10 @@ const HOME: &str = "/spolia/home";
 const CACHE: &str = "/cache";
 
 /// The `sandbox` engine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SandboxExecutor;
+#[derive(Debug, Default)]
+pub struct SandboxExecutor {
+    launcher: Launcher,
+}
 
 impl Executor for SandboxExecutor {
     fn run(
@@ -48,26 +50,42 @@ impl Executor for SandboxExecutor {
             made => made.map(|()| false),
         };
         let used = used.map_err(|source| prepare(&scratch, source))?;
-        let (command, exchange) = sandbox::command(&spec(execution, &scratch, used))?;
+        let not_started = |source| ExecutorError::Start { program: "the sandbox".to_owned(), source };
+        let (out, out_writer) = std::io::pipe().map_err(not_started)?;
+        let (err, err_writer) = std::io::pipe().map_err(not_started)?;
+        let running = self.launcher.start(&spec(execution, &scratch, used), &out_writer, &err_writer)?;
         let limits = Limits { cancel: execution.cancel, timeout: execution.job.timeout };
-        let ended = process::run(command, &limits, on_output)
-            .map_err(|source| ExecutorError::Start { program: "the sandbox".to_owned(), source })?;
-        let report = exchange.report();
+        let (readers, writers) = ((out.into(), err.into()), (out_writer.into(), err_writer.into()));
+        let (watched, wall) =
+            process::await_namespace(&running.descriptor, readers, writers, &limits, on_output)
+                .map_err(not_started)?;
+        let report = running.exchange.report();
         // Now and not by who uses it next: what a run has left may be large.
         let reset = sandbox::reset_scratch(&scratch);
-        if matches!(ended.end, End::Cancelled | End::TimedOut) {
+        if let Some(end) = watched.stopped {
+            let wall_us = u64::try_from(wall.as_micros()).ok();
             return Ok(Ran {
-                end: ended.end,
-                log: ended.log,
-                log_cut: ended.log_cut,
-                cost: ended.cost,
+                end,
+                log: watched.log,
+                log_cut: watched.log_cut,
+                cost: spolia_core::Cost { wall_us, ..spolia_core::Cost::default() },
                 looked_for: Vec::new(),
                 unwatched: None,
             });
         }
         let report = report?;
         reset.map_err(|source| prepare(&scratch, source))?;
-        finish(report, ended)
+        finish(report, watched)
+    }
+}
+
+impl From<LaunchError> for ExecutorError {
+    fn from(error: LaunchError) -> Self {
+        match error {
+            LaunchError::NoLauncher(source) => Self::Start { program: "the sandbox".to_owned(), source },
+            LaunchError::Exchange(error) => Self::Report(error),
+            LaunchError::Refused(error) => Self::Sandbox(error),
+        }
     }
 }
 
@@ -76,7 +94,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-fn finish(report: Report, ended: process::Ended) -> Result<Ran, ExecutorError> {
+fn finish(report: Report, watched: process::Watched) -> Result<Ran, ExecutorError> {
     let end = match &report.end {
         sandbox::End::Exited(code) => End::Exited(*code),
         sandbox::End::Signalled(number) => End::Signalled(*number),
@@ -108,8 +126,8 @@ fn finish(report: Report, ended: process::Ended) -> Result<Ran, ExecutorError> {
     looked_for.dedup();
     Ok(Ran {
         end,
-        log: ended.log,
-        log_cut: ended.log_cut,
+        log: watched.log,
+        log_cut: watched.log_cut,
         cost: spolia_core::Cost {
             wall_us: Some(report.cost.wall_us),
             user_us: Some(report.cost.user_us),
@@ -150,11 +168,12 @@ fn spec(execution: &Execution<'_>, scratch: &Path, scratch_used: bool) -> Sandbo
         },
         binds: binds(execution),
         system: sandbox::default_system(),
+        folders: [ROOT, OUT, STEP, HOME].iter().map(Bytes::from).collect(),
+        rooms: vec![Bytes::from(STEP)],
         hidden: places.hidden.iter().map(Bytes::from).collect(),
         network: action.network,
         observe: true,
         hostname: Bytes::from("spolia"),
-        caller_pid: std::process::id(),
         keep_fds: keep_fds.to_vec(),
     }
 }

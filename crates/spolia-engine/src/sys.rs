@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr;
 
+use crate::words;
+
 /// Which side of a fork this is.
 pub(crate) enum Fork {
     Child,
@@ -48,6 +50,34 @@ pub(crate) fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid)),
     }
+}
+
+/// Makes a copy of this process in new namespaces (`CLONE_NEW*`): its number and a descriptor of it; nothing in the
+/// copy, which is the first process of a new pid namespace if that is among them. Refused as [`fork`] is.
+pub(crate) fn fork_into(namespaces: c_int) -> io::Result<Option<(i32, OwnedFd)>> {
+    if rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink > 3) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let flags = c_long::from(namespaces & NAMESPACES) | c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
+    let mut pidfd: c_int = -1;
+    // SAFETY: memory is not shared, so this is a fork, and the copy goes on on its own copy of the stack. There is one
+    // thread, so every lock and allocator state is consistent in it. What the C library remembers of the thread's
+    // number is that of the original; nothing here asks it. The kernel writes one descriptor to `pidfd`.
+    let pid = check_long(unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0_usize, &raw mut pidfd, 0_usize, 0_usize)
+    })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+/// Takes the ends of all children that have ended.
+pub(crate) fn reap_ended() {
+    let mut status = 0;
+    // SAFETY: the pointer is to a live local of the right type.
+    while unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } > 0 {}
 }
 
 /// Ends this process at once, without destructors or exit handlers: for a forked copy.
@@ -141,16 +171,17 @@ pub(crate) fn kill_all_others() -> io::Result<()> {
     check(unsafe { libc::kill(-1, libc::SIGKILL) }).map(drop)
 }
 
+const NAMESPACES: c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWNET;
+
 /// Leaves the namespaces in `flags` (`CLONE_NEW*`) for new ones.
 pub(crate) fn unshare_namespaces(flags: c_int) -> io::Result<()> {
-    let only = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWNET;
     // SAFETY: of the flags only namespaces are let through; those share no memory or descriptors.
-    check(unsafe { libc::unshare(flags & only) }).map(drop)
+    check(unsafe { libc::unshare(flags & NAMESPACES) }).map(drop)
 }
 
 /// `struct mount_attr` of the kernel.
@@ -314,13 +345,13 @@ fn seccomp_set(flags: c_ulong, filter: &libc::sock_fprog) -> io::Result<c_int> {
     check_long(result).map(|fd| fd as c_int)
 }
 
-/// Lets `command` install `program` on itself before it becomes what it runs, and send the listener's descriptor over
-/// `words` (a `SEQPACKET` socket) together with one `i32`: 0, or the error that kept it from being installed. It is also
+/// Lets `command` install `program` on itself before it becomes what it runs, and send the listener's descriptor `to` the
+/// other end of that socket, or the error that kept it from being installed (see [`words::send_fd`]). It is also
 /// killed when the thread that starts it ends.
 pub(crate) fn observe_when_started(
     command: &mut std::process::Command,
     program: Vec<BpfInstruction>,
-    words: OwnedFd,
+    to: OwnedFd,
 ) {
     use std::os::unix::process::CommandExt as _;
     let parent = rustix::process::getpid();
@@ -338,51 +369,12 @@ pub(crate) fn observe_when_started(
             other => other,
         };
         match tried {
-            Ok(listener) => send_listener(&words, 0, Some(&listener)),
-            Err(error) => send_listener(&words, error.raw_os_error().unwrap_or(libc::EIO), None),
+            Ok(listener) => words::send_fd(&to, Ok(listener.as_fd())),
+            Err(error) => words::send_fd(&to, Err(&error)),
         }
     };
     // SAFETY: the closure makes system calls only; it takes no locks and no memory.
     unsafe { command.pre_exec(install) };
-}
-
-fn send_listener(to: &OwnedFd, error: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-    let bytes = error.to_ne_bytes();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = listener.map(|listener| [listener.as_fd()]);
-    if let Some(fds) = &fds {
-        control.push(SendAncillaryMessage::ScmRights(fds));
-    }
-    rustix::net::sendmsg(to, &[io::IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// The other side of [`observe_when_started`]: waits for the listener.
-///
-/// # Errors
-/// Why there is none; `UnexpectedEof` where the program was never started.
-pub(crate) fn receive_listener(from: &OwnedFd) -> io::Result<OwnedFd> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-    let mut bytes = [0; 4];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let count = loop {
-        let mut parts = [io::IoSliceMut::new(&mut bytes)];
-        match rustix::net::recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other?.bytes,
-        }
-    };
-    if count < bytes.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let listener = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    listener.ok_or_else(|| io::Error::from_raw_os_error(i32::from_ne_bytes(bytes)))
 }
 
 /// Closes every descriptor but this one: for a forked copy that must keep nobody's pipe open.

@@ -15,8 +15,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use spolia_engine::sandbox::{
-    self, Bind, Bytes, End, Exchange, ExchangeError, Observe, Overlay, ProjectRoot, Report, SandboxSpec,
-    Stage, StartError,
+    self, Bind, Bytes, End, ExchangeError, Launcher, Observe, Overlay, ProjectRoot, Report, Running,
+    SandboxSpec, Stage, StartError,
 };
 
 const TESTS: &[(&str, fn())] = &[
@@ -52,8 +52,17 @@ const TESTS: &[(&str, fn())] = &[
     ("what_is_left_behind_is_killed", what_is_left_behind_is_killed),
     ("cost_counts_orphans", cost_counts_orphans),
     ("killed_launcher_takes_all_with_it", killed_launcher_takes_all_with_it),
+    ("killed_sandbox_is_all_that_ends", killed_sandbox_is_all_that_ends),
+    ("a_dropped_launcher_ends_what_it_started", a_dropped_launcher_ends_what_it_started),
+    (
+        "networks_are_used_again_when_nothing_is_left_in_them",
+        networks_are_used_again_when_nothing_is_left_in_them,
+    ),
+    ("sandboxes_at_once_have_different_networks", sandboxes_at_once_have_different_networks),
+    ("the_frame_is_like_a_root_of_its_own", the_frame_is_like_a_root_of_its_own),
+    ("sandboxes_of_one_launcher_do_not_see_each_other", sandboxes_of_one_launcher_do_not_see_each_other),
     ("dead_caller_takes_all_with_it", dead_caller_takes_all_with_it),
-    ("bad_spec_has_no_report", bad_spec_has_no_report),
+    ("bad_requests_have_no_report", bad_requests_have_no_report),
     ("missing_scratch", missing_scratch),
     ("many_files_are_staged", many_files_are_staged),
     ("scratch_with_odd_modes_is_removed", scratch_with_odd_modes_is_removed),
@@ -82,6 +91,7 @@ fn main() -> ExitCode {
             let argument = args.get(1).map_or(OsStr::new(""), |arg| arg);
             return ExitCode::from(sandbox::launch::main(argument) as u8);
         }
+        Some(b"__run") => return run_alone(Path::new(&args[1])),
         Some(b"__look") => return look(&args[1..]),
         Some(b"__caller") => return caller(Path::new(&args[1])),
         _ => {}
@@ -183,8 +193,12 @@ impl Stand {
                 writable: true,
             }],
             system: sandbox::default_system(),
+            folders: [INSIDE, "/spolia/out", "/spolia/step", "/spolia/home"]
+                .iter()
+                .map(Bytes::from)
+                .collect(),
+            rooms: vec![Bytes::from("/spolia/step")],
             hostname: Bytes::from("spolia"),
-            caller_pid: std::process::id(),
             ..SandboxSpec::default()
         };
         Self { temp, spec }
@@ -213,7 +227,7 @@ impl Stand {
         self
     }
 
-    fn start(&self, argv: &[&str]) -> (std::process::Child, Exchange) {
+    fn start(&self, argv: &[&str]) -> Started {
         let mut spec = self.spec.clone();
         spec.argv = argv.iter().map(Bytes::from).collect();
         start(&spec)
@@ -223,14 +237,8 @@ impl Stand {
         let scratch = self.path("scratch");
         sandbox::remove_scratch(&scratch).unwrap();
         fs::create_dir(&scratch).unwrap();
-        let (child, exchange) = self.start(argv);
-        let output = child.wait_with_output().unwrap();
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let report = exchange
-            .report()
-            .unwrap_or_else(|error| panic!("{error}: {:?} {stdout} {stderr}", output.status));
-        assert_eq!(output.status.code(), Some(0), "{report:?} {stderr}");
+        let (report, stdout, stderr) = self.start(argv).output();
+        let report = report.unwrap_or_else(|error| panic!("{error}: {stdout} {stderr}"));
         Ran { report, stdout, stderr }
     }
 
@@ -239,10 +247,56 @@ impl Stand {
     }
 }
 
-fn start(spec: &SandboxSpec) -> (std::process::Child, Exchange) {
-    let (mut command, exchange) = sandbox::command(spec).unwrap();
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    (child, exchange)
+/// A sandbox with a launcher of its own.
+struct Started {
+    launcher: Launcher,
+    running: Running,
+    stdout: std::io::PipeReader,
+    stderr: std::io::PipeReader,
+}
+
+fn start(spec: &SandboxSpec) -> Started {
+    let launcher = Launcher::default();
+    let (stdout, out) = std::io::pipe().unwrap();
+    let (stderr, err) = std::io::pipe().unwrap();
+    let running = launcher.start(spec, &out, &err).unwrap();
+    Started { launcher, running, stdout, stderr }
+}
+
+impl Started {
+    /// What it printed, when it has ended.
+    fn output(self) -> (Result<Report, ExchangeError>, String, String) {
+        let read = |mut from: std::io::PipeReader| {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut from, &mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let (stdout, stderr) = (self.stdout, self.stderr);
+        let printed = std::thread::spawn(move || read(stdout));
+        let stderr = read(stderr);
+        let stdout = printed.join().unwrap();
+        wait(&self.running);
+        (self.running.exchange.report(), stdout, stderr)
+    }
+
+    fn report(self) -> Result<Report, ExchangeError> {
+        self.output().0
+    }
+}
+
+fn wait(running: &Running) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    poll(&mut [PollFd::new(&running.descriptor, PollFlags::IN)], None).unwrap();
+}
+
+/// As `__run SPEC`: runs it and writes the report in its place.
+fn run_alone(path: &Path) -> ExitCode {
+    let spec = SandboxSpec::decode(&fs::read(path).unwrap()).unwrap();
+    let launcher = Launcher::default();
+    let running = launcher.start(&spec, std::io::stdout(), std::io::stderr()).unwrap();
+    wait(&running);
+    fs::write(path, running.exchange.report().unwrap().encode().unwrap()).unwrap();
+    ExitCode::SUCCESS
 }
 
 impl Drop for Stand {
@@ -360,9 +414,7 @@ fn odd_names_work_everywhere() {
         stand.spec.root.host = Bytes::from(&project);
         stand.spec.scratch = Bytes::from(&scratch);
         stand.spec.root.whole_dirs = vec![Bytes::from("dir")];
-        let (mut child, exchange) = stand.start(&["/bin/sh", "-euc", "cat dir/f > dir/g"]);
-        assert!(child.wait().unwrap().success());
-        let report = exchange.report().unwrap();
+        let report = stand.start(&["/bin/sh", "-euc", "cat dir/f > dir/g"]).report().unwrap();
         assert_eq!((report.end, report.overlay), (End::Exited(0), Overlay::Mounted), "{project:?}");
         sandbox::remove_scratch(&scratch).unwrap();
     }
@@ -460,10 +512,9 @@ fn whole_folders_are_copied_without_overlay() {
     spec.cwd = Bytes::from("/inner/root");
     spec.root.whole_dirs = vec![Bytes::from("src")];
     spec.binds.clear();
-    spec.caller_pid = 0;
     fs::write(stand.path("out/spec"), spec.encode().unwrap()).unwrap();
     stand.spec.binds.push(Bind { host: exe, inside: Bytes::from("/spolia/exe"), writable: false });
-    let ran = stand.sh("mkdir work/scratch; /spolia/exe __sandbox - <> /spolia/out/spec");
+    let ran = stand.sh("mkdir work/scratch; /spolia/exe __run /spolia/out/spec");
     let ran = ran.ok();
     let report = Report::decode(&fs::read(stand.path("out/spec")).unwrap()).unwrap();
     assert_eq!(report.end, End::Exited(0), "{}", ran.stderr);
@@ -809,8 +860,8 @@ fn cost_counts_orphans() {
     assert!(cost.user_us + cost.sys_us > 20_000, "{cost:?}");
 }
 
-/// Starts a sandbox whose command shows signs of life in the output folder; gives back its launcher.
-fn start_living(stand: &Stand) -> (std::process::Child, Exchange) {
+/// Starts a sandbox whose command shows signs of life in the output folder.
+fn start_living(stand: &Stand) -> Started {
     let started =
         stand.start(&["/bin/sh", "-c", "while :; do date +%s%N > /spolia/out/beat; sleep 0.01; done"]);
     wait_for(|| fs::read(stand.path("out/beat")).is_ok_and(|beat| !beat.is_empty()));
@@ -837,22 +888,51 @@ fn assert_no_beat(stand: &Stand) {
 fn killed_launcher_takes_all_with_it() {
     for signal in [rustix::process::Signal::KILL, rustix::process::Signal::TERM] {
         let stand = Stand::new().observed();
-        let (mut child, exchange) = start_living(&stand);
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, signal).unwrap();
-        child.wait().unwrap();
+        let started = start_living(&stand);
+        let pid = i32::try_from(started.launcher.pids()[0]).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+        wait(&started.running);
         assert_no_beat(&stand);
-        let report = exchange.report();
+        let report = started.running.exchange.report();
         assert!(matches!(report, Err(ExchangeError::NoReport)), "{report:?}");
+        // The next run gets a new one.
+        let other = Stand::new();
+        let mut spec = other.spec.clone();
+        spec.argv = ["/bin/true"].iter().map(Bytes::from).collect();
+        let running = started.launcher.start(&spec, std::io::stdout(), std::io::stderr()).unwrap();
+        wait(&running);
+        assert_eq!(running.exchange.report().unwrap().end, End::Exited(0));
     }
+}
+
+fn killed_sandbox_is_all_that_ends() {
+    let (stand, other) = (Stand::new(), Stand::new());
+    let started = start_living(&stand);
+    let mut spec = other.spec.clone();
+    spec.argv = ["/bin/sh", "-c", "while ! [ -e /spolia/out/go ]; do sleep 0.01; done; echo done"]
+        .iter()
+        .map(Bytes::from)
+        .collect();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let running = started.launcher.start(&spec, &writer, &writer).unwrap();
+    drop(writer);
+    started.running.kill();
+    wait(&started.running);
+    assert_no_beat(&stand);
+    fs::write(other.path("out/go"), "").unwrap();
+    let mut printed = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut printed).unwrap();
+    assert_eq!(printed, "done\n");
+    wait(&running);
+    assert_eq!(running.exchange.report().unwrap().end, End::Exited(0));
+    assert_eq!(started.launcher.pids().len(), 1);
 }
 
 /// As `__caller STAND`: starts the sandbox of the spec there from a thread that ends, and waits.
 fn caller(stand: &Path) -> ExitCode {
-    let mut spec = SandboxSpec::decode(&fs::read(stand.join("spec")).unwrap()).unwrap();
-    spec.caller_pid = std::process::id();
-    let (mut child, _exchange) = std::thread::spawn(move || start(&spec)).join().unwrap();
-    drop(child.wait());
+    let spec = SandboxSpec::decode(&fs::read(stand.join("spec")).unwrap()).unwrap();
+    let started = std::thread::spawn(move || start(&spec)).join().unwrap();
+    wait(&started.running);
     ExitCode::SUCCESS
 }
 
@@ -871,23 +951,147 @@ fn dead_caller_takes_all_with_it() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_no_beat(&stand);
-    // A launcher that starts when its caller has gone does nothing.
-    let mut stand = Stand::new();
-    stand.spec.caller_pid = 1;
-    let status = stand.start(&["/bin/true"]).0.wait().unwrap();
-    assert_eq!(status.code(), Some(sandbox::launch::EXIT_ORPHAN));
 }
 
-fn bad_spec_has_no_report() {
+fn a_dropped_launcher_ends_what_it_started() {
     let stand = Stand::new();
-    for content in [&b""[..], b"spolsbx\x02", b"spolsbx\x01\xff\xff\xff"] {
-        fs::write(stand.path("spec"), content).unwrap();
-        let input = fs::File::options().read(true).write(true).open(stand.path("spec")).unwrap();
-        let status = sandbox::command(&stand.spec).unwrap().0.stdin(input).status().unwrap();
-        assert_eq!(status.code(), Some(sandbox::launch::EXIT_BAD_SPEC));
+    let Started { launcher, running, .. } = start_living(&stand);
+    drop(launcher);
+    wait(&running);
+    assert_no_beat(&stand);
+}
+
+/// Each sandbox has a network of its own, and in a kept one nothing of the last user is left.
+fn networks_are_used_again_when_nothing_is_left_in_them() {
+    let stand = Stand::new();
+    let launcher = Launcher::default();
+    let run = |script: &str| {
+        sandbox::remove_scratch(&stand.path("scratch")).unwrap();
+        fs::create_dir(stand.path("scratch")).unwrap();
+        let mut spec = stand.spec.clone();
+        spec.argv = ["/usr/bin/perl", "-e", script].iter().map(Bytes::from).collect();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let running = launcher.start(&spec, &writer, &writer).unwrap();
+        drop(writer);
+        let mut printed = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut printed).unwrap();
+        wait(&running);
+        assert_eq!(running.exchange.report().unwrap().end, End::Exited(0), "{printed}");
+        printed
+    };
+    let name = "print readlink('/proc/self/ns/net');";
+    let first = run(name);
+    assert!(first.starts_with("net:["), "{first}");
+    assert_eq!(run(name), first, "it was made again");
+    // The side that closes first keeps the port for a minute.
+    let busy = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalAddr => '127.0.0.1:7007', Listen => 1) or die $!;
+        my $c = IO::Socket::INET->new(PeerAddr => '127.0.0.1:7007') or die $!; my $s = $l->accept;
+        close $s; my $rest = <$c>; close $c; close $l;";
+    run(busy);
+    let other = run(&format!("{busy} {name}"));
+    assert_ne!(other, first);
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    assert!(other != host.to_str().unwrap() && first != host.to_str().unwrap());
+}
+
+/// As many sandboxes as are there at once are apart.
+fn sandboxes_at_once_have_different_networks() {
+    let launcher = Launcher::default();
+    let stands: Vec<Stand> = (0..3).map(|_| Stand::new()).collect();
+    let script =
+        "readlink /proc/self/ns/net > /spolia/out/net; while ! [ -e /spolia/out/go ]; do sleep 0.01; done";
+    let all: Vec<Running> = stands
+        .iter()
+        .map(|stand| {
+            let mut spec = stand.spec.clone();
+            spec.argv = ["/bin/sh", "-euc", script].iter().map(Bytes::from).collect();
+            launcher.start(&spec, std::io::stdout(), std::io::stderr()).unwrap()
+        })
+        .collect();
+    let net = |stand: &Stand| fs::read_to_string(stand.path("out/net")).unwrap_or_default();
+    wait_for(|| stands.iter().all(|stand| net(stand).ends_with('\n')));
+    let names: std::collections::HashSet<String> = stands.iter().map(net).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for (stand, running) in stands.iter().zip(&all) {
+        fs::write(stand.path("out/go"), "").unwrap();
+        wait(running);
+        assert_eq!(running.exchange.report().unwrap().end, End::Exited(0));
     }
-    let (_, exchange) = sandbox::command(&stand.spec).unwrap();
-    assert!(matches!(exchange.report(), Err(ExchangeError::NoReport)), "nothing ran");
+}
+
+/// A root in the launcher's frame and one all of its own look the same.
+fn the_frame_is_like_a_root_of_its_own() {
+    let script = "cut -d' ' -f5,6 /proc/self/mountinfo | sort; cd /; ls -A; ls -A /dev /run /spolia /spolia/step
+        stat -c '%n %a %U %F' / /tmp /run /dev /dev/* /spolia /spolia/* /proc
+        for place in / /dev /spolia /spolia/step /spolia/step/need /usr /etc; do ! touch $place/x 2> /dev/null; done";
+    let run = |elsewhere: bool| {
+        let mut stand = Stand::new().declared(&[], &["src"]);
+        stand.file("src/a", "a");
+        fs::create_dir_all(stand.path("need")).unwrap();
+        let mut bind = |name: &str, inside: &str| {
+            stand.spec.binds.push(Bind {
+                host: Bytes::from(&stand.temp.path().join(name)),
+                inside: Bytes::from(inside),
+                writable: false,
+            });
+        };
+        bind("need", "/spolia/step/need");
+        if elsewhere {
+            bind("need", "/elsewhere");
+        }
+        let printed = stand.sh(script).ok().stdout;
+        printed.lines().filter(|line| !line.contains("elsewhere")).map(String::from).collect::<Vec<_>>()
+    };
+    let (framed, own) = (run(false), run(true));
+    // The room is a place of its own in the frame.
+    let room: Vec<_> = framed.iter().filter(|line| !own.contains(line)).collect();
+    assert_eq!(room, ["/spolia/step ro,nosuid,nodev,relatime"], "{own:#?}");
+    let missing: Vec<_> = own.iter().filter(|line| !framed.contains(line)).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+/// What is shown to one is not there for another of the same launcher.
+fn sandboxes_of_one_launcher_do_not_see_each_other() {
+    let launcher = Launcher::default();
+    let stands = [Stand::new(), Stand::new()];
+    let script = "echo x > /tmp/x; echo x > /spolia/home/x; echo x > /dev/shm/x; echo x > /spolia/root/x
+        ls -A /spolia/step /tmp /spolia/home /dev/shm /dev/pts /spolia/root > /spolia/out/seen
+        while ! [ -e /spolia/out/go ]; do sleep 0.01; done";
+    let start = |stand: &Stand, need: &str| {
+        fs::create_dir(stand.path(need)).unwrap();
+        let mut spec = stand.spec.clone();
+        spec.argv = ["/bin/sh", "-euc", script].iter().map(Bytes::from).collect();
+        spec.binds.push(Bind {
+            host: Bytes::from(&stand.path(need)),
+            inside: Bytes::from(&format!("/spolia/step/{need}")),
+            writable: false,
+        });
+        let running = launcher.start(&spec, std::io::stdout(), std::io::stderr()).unwrap();
+        wait_for(|| fs::read(stand.path("out/seen")).is_ok_and(|seen| seen.ends_with(b"/tmp:\nx\n")));
+        running
+    };
+    let running = [start(&stands[0], "one"), start(&stands[1], "two")];
+    for (number, stand) in stands.iter().enumerate() {
+        let seen = fs::read_to_string(stand.path("out/seen")).unwrap();
+        let need = ["one", "two"][number];
+        let expect = format!(
+            "/dev/pts:\nptmx\n\n/dev/shm:\nx\n\n/spolia/home:\nx\n\n/spolia/root:\nx\n\n/spolia/step:\n{need}\n\n/tmp:\nx\n"
+        );
+        assert_eq!(seen, expect);
+        fs::write(stand.path("out/go"), "").unwrap();
+        wait(&running[number]);
+        assert_eq!(running[number].exchange.report().unwrap().end, End::Exited(0));
+    }
+}
+
+/// What cannot be understood is refused, by the launcher too.
+fn bad_requests_have_no_report() {
+    for content in [&b""[..], b"spolsbx\x01", b"spolsbx\x03", b"spolsbx\x02\xff\xff\xff"] {
+        assert!(SandboxSpec::decode(content).is_err(), "{content:?}");
+    }
+    let exe = std::env::current_exe().unwrap();
+    let status = Command::new(exe).args(["__sandbox", "-"]).stdin(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(sandbox::launch::EXIT_BAD_REQUEST));
 }
 
 fn missing_scratch() {
@@ -900,18 +1104,14 @@ fn missing_scratch() {
     // Not empty: someone else's, perhaps.
     let stand = Stand::new();
     fs::create_dir(stand.path("scratch/tmp")).unwrap();
-    let (mut child, exchange) = stand.start(&["/bin/true"]);
-    child.wait().unwrap();
-    let End::NotStarted(error) = exchange.report().unwrap().end else { panic!() };
+    let End::NotStarted(error) = stand.start(&["/bin/true"]).report().unwrap().end else { panic!() };
     assert_eq!((error.stage, error.errno), (Stage::Scratch, libc::EEXIST));
     // Where it would be in itself.
     let stand = Stand::new().declared(&[], &["src"]);
     let mut spec = stand.spec.clone();
     spec.scratch = Bytes::from(&stand.path("project/src/scratch"));
     fs::create_dir_all(spec.scratch.as_path()).unwrap();
-    let (mut child, exchange) = start(&spec);
-    child.wait().unwrap();
-    let End::NotStarted(error) = exchange.report().unwrap().end else { panic!() };
+    let End::NotStarted(error) = start(&spec).report().unwrap().end else { panic!() };
     assert_eq!((error.stage, error.errno), (Stage::Scratch, libc::EINVAL));
     sandbox::remove_scratch(spec.scratch.as_path()).unwrap();
 }
@@ -973,10 +1173,8 @@ fn a_scratch_folder_is_used_again_only_as_it_was_made() {
         let mut spec = stand.spec.clone();
         spec.scratch_used = used;
         spec.argv = ["/bin/sh", "-euc", script].iter().map(Bytes::from).collect();
-        let (child, exchange) = start(&spec);
-        let output = child.wait_with_output().unwrap();
-        let report = exchange.report().unwrap();
-        assert_eq!(report.end, End::Exited(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let (report, _, stderr) = start(&spec).output();
+        assert_eq!(report.unwrap().end, End::Exited(0), "{stderr}");
         sandbox::reset_scratch(&scratch).unwrap();
     };
     run("true", false);
@@ -1166,9 +1364,7 @@ fn observe_odd_names() {
         let scratch = stand.path("scratch");
         sandbox::remove_scratch(&scratch).unwrap();
         fs::create_dir(&scratch).unwrap();
-        let (mut command, exchange) = sandbox::command(&stand.spec).unwrap();
-        assert!(command.status().unwrap().success());
-        let report = exchange.report().unwrap();
+        let report = start(&stand.spec).report().unwrap();
         assert_eq!(report.lookups.missing, [Bytes(name.clone())]);
     }
 }
@@ -1211,12 +1407,11 @@ fn observe_nested_is_refused_but_runs() {
     spec.scratch = Bytes::from("/spolia/out/scratch");
     spec.root.host = Bytes::from("/spolia/out/project");
     spec.binds.clear();
-    spec.caller_pid = 0;
     for name in ["scratch", "project"] {
         fs::create_dir(stand.path("out").join(name)).unwrap();
     }
     fs::write(stand.path("out/spec"), spec.encode().unwrap()).unwrap();
-    let ran = stand.sh("/spolia/look __sandbox - <> /spolia/out/spec").ok();
+    let ran = stand.sh("/spolia/look __run /spolia/out/spec").ok();
     assert_eq!(ran.stdout, "inner\n", "{}", ran.stderr);
     let report = Report::decode(&fs::read(stand.path("out/spec")).unwrap()).unwrap();
     assert_eq!(report.end, End::Exited(1), "{report:?}");

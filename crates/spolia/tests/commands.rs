@@ -512,12 +512,18 @@ fn clearing_needs_a_yes_and_may_take_one_step() {
     let place = Place::with_project();
     place.spolia(&["build"]).code(0);
     let before = snapshot(&place.store());
-    place.spolia(&["cache", "clear"]).code(0).says("all 3 results").says("nothing was removed").says("--yes");
+    // Nobody is there to say yes, and what was asked is not done.
+    place.spolia(&["cache", "clear"]).code(2).says("all 3 results").says("nothing was removed").says("--yes");
+    assert_eq!(place.json(&["cache", "clear"])["dry_run"], true);
     assert_eq!(snapshot(&place.store()), before);
     place.spolia(&["cache", "clear", "gen", "--yes"]).code(0).says("1 result of step `gen`");
     place.spolia(&["cache", "ls"]).code(0).says("app").does_not_say("gen");
     place.spolia(&["cache", "verify"]).code(0);
+    // It is gone, but it ran: the journal knows.
+    place.spolia(&["why", "gen"]).code(0).says("its result is not known here any more").says("this very key");
+    assert_eq!(place.json(&["why", "gen"])["ran_before"]["key"], place.json(&["why", "gen"])["key"]);
     place.spolia(&["build"]).code(0).says("ran gen").says("2 up to date");
+    assert!(place.json(&["why", "gen"])["ran_before"].is_null());
     place.spolia(&["cache", "clear", "-y"]).code(0);
     assert_eq!(place.json(&["cache", "size"])["bytes"], 0);
     place.spolia(&["build"]).code(0).says("3 ran");

@@ -717,6 +717,13 @@ error: `Linux` is not a platform (write it as `linux/amd64`, or `any`)
 2 | platforms = ["linux/amd64", "any", "Linux", "linux/arm46", "linux/amd64"]
   |                                    ^^^^^^^
 
+error: `linux/arm46` is no platform that is known
+ --> spolia.toml:2:45
+  |
+2 | platforms = ["linux/amd64", "any", "Linux", "linux/arm46", "linux/amd64"]
+  |                                             ^^^^^^^^^^^^^
+hint: did you mean `linux/arm64`?
+
 warning: `linux/amd64` is there twice
  --> spolia.toml:2:60
   |
@@ -1482,6 +1489,38 @@ error: `x` of linux/amd64 is defined twice
   |
 7 | x = "1"
   | ^
+"#,
+    );
+}
+
+#[test]
+fn a_platform_in_unusual_words_has_a_table_or_is_a_slip() {
+    check(
+        &[(
+            "spolia.toml",
+            r#"[platform."none/cortexm"]
+cc = "arm-none-eabi-gcc"
+[steps.a]
+run = "x"
+outputs = []
+platforms = ["linux/amd46", "none/cortexm", "none/avr"]
+"#,
+        )],
+        None,
+        r#"
+error: `linux/amd46` is no platform that is known
+ --> spolia.toml:6:14
+  |
+6 | platforms = ["linux/amd46", "none/cortexm", "none/avr"]
+  |              ^^^^^^^^^^^^^
+hint: did you mean `linux/amd64`?
+
+error: `none/avr` is no platform that is known
+ --> spolia.toml:6:45
+  |
+6 | platforms = ["linux/amd46", "none/cortexm", "none/avr"]
+  |                                             ^^^^^^^^^^
+hint: if it is meant, add a table `[platform."none/avr"]`
 "#,
     );
 }

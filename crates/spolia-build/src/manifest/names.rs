@@ -31,6 +31,8 @@ pub(crate) struct Project<'r> {
     /// The chosen variant's fields, by step.
     pub(crate) variant_steps: HashMap<&'r str, &'r Fields>,
     pub(crate) cache: CacheConf,
+    /// The list of `[project] platforms` as it is written.
+    listed: &'r [Spanned<Platform>],
     pool_names: Vec<&'r Name>,
     var_tables: Vec<&'r Spanned<Platform>>,
 }
@@ -39,6 +41,7 @@ pub(crate) struct Project<'r> {
 pub(crate) struct Chosen<'r> {
     variant: Option<&'r RawVariant>,
     given: bool,
+    listed: &'r [Spanned<Platform>],
     all: Vec<Platform>,
     left: Vec<Platform>,
 }
@@ -55,7 +58,8 @@ impl<'r> Chosen<'r> {
             None => vec![request.host.clone()],
         };
         let left = restrict(&all, given.is_some(), variant);
-        Self { variant, given: given.is_some(), all, left }
+        let listed = given.map(Vec::as_slice).unwrap_or_default();
+        Self { variant, given: given.is_some(), listed, all, left }
     }
 }
 
@@ -85,6 +89,7 @@ impl<'r> Project<'r> {
             variants,
             variant,
             cache: root.map(|root| root.cache.clone()).unwrap_or_default(),
+            listed: chosen.listed,
             pool_names: Vec::new(),
             var_tables: Vec::new(),
         };
@@ -227,8 +232,30 @@ fn check_pools(project: &Project<'_>, problems: &mut Problems) {
     }
 }
 
+/// Platforms in words that nobody uses, most likely by a slip: outputs would be named by them, and nothing about them be
+/// checked. A table of its own says that one is meant.
+fn check_words(project: &Project<'_>, problems: &mut Problems) {
+    let lists = project.steps.iter().filter_map(|step| match &step.platforms {
+        // Where the project has a list, those of the steps are held against that.
+        Some(Platforms::List(list)) if !project.platforms_given => Some(list.as_slice()),
+        _ => None,
+    });
+    for platform in std::iter::once(project.listed).chain(lists).flatten() {
+        let wrong = &platform.value;
+        if wrong.is_usual() || project.platform_vars.contains_key(wrong) {
+            continue;
+        }
+        let problem = Problem::error(platform.span, format!("`{wrong}` is no platform that is known"));
+        problems.push(match wrong.nearest_usual() {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem.hint(format!("if it is meant, add a table `[platform.\"{wrong}\"]`")),
+        });
+    }
+}
+
 /// Platforms that the project does not have.
 fn check_platforms(project: &Project<'_>, problems: &mut Problems) {
+    check_words(project, problems);
     if !project.platforms_given {
         return;
     }

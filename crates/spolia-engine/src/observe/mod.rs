@@ -33,7 +33,7 @@ use spolia_store::StatKey;
 pub use preload::{install, loads_into, may_read_all_variables};
 
 use crate::process::{self, Ended};
-use crate::sys;
+use crate::{sys, words};
 
 /// The most different paths that are noted in one run.
 pub const NOTES_MAX: usize = 200_000;
@@ -124,19 +124,14 @@ pub fn run(
         let ended = process::run_beside(command, on_output)?;
         return Ok(Observed { ended, seen: Err(io::ErrorKind::Unsupported.into()) });
     }
-    let (ours, theirs) = rustix::net::socketpair(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::SEQPACKET,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let (ours, theirs) = words::pair()?;
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // Without one every call is stopped.
     let board = library.and_then(|_| board::Board::new().ok());
     let pass = board.as_ref().map(board::Board::pass);
     sys::observe_when_started(&mut command, filter::program(pass), theirs);
     let watcher = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
-        let listener = sys::receive_listener(&ours)?;
+        let listener = words::receive_fd(&ours)?;
         io::Result::Ok(watch::watch(listener, &stopped, board.as_ref()))
     })?;
     // The command, and with it our copy of the other end, is gone when this returns.

@@ -263,14 +263,17 @@ fn copy_content(
 }
 
 fn copy_through(source: &OwnedFd, target: &OwnedFd, size: usize, buffer: &mut Vec<u8>) -> Result<(), Errno> {
-    buffer.resize(BUFFER_BYTES + 1, 0);
+    // One more than is expected, so that a read that fills it says that there is more.
+    buffer.clear();
+    buffer.reserve(size.min(BUFFER_BYTES) + 1);
     let mut copied = 0;
     loop {
-        let count = rustix::io::read(source, &mut buffer[..])?;
-        write_all(target, &buffer[..count])?;
+        buffer.clear();
+        let count = rustix::io::read(source, rustix::buffer::spare_capacity(buffer))?;
+        write_all(target, buffer)?;
         copied += count;
         // Short and all of it: spares the read that would say so.
-        if count == 0 || (count < buffer.len() && copied >= size) {
+        if count == 0 || (count < buffer.capacity() && copied >= size) {
             return Ok(());
         }
     }

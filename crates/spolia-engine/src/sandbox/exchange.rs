@@ -1,12 +1,12 @@
 //! The piece of memory through which caller and launcher talk: `SandboxSpec` in, `Report` out. Knows no command.
 //!
-//! It is the launcher's standard input, so that nothing is made on disk for a run: the caller writes the spec, the
-//! sandbox's pid 1 overwrites it with the report when the command has ended. The first eight bytes say which of the two it
-//! is (see [`super::spec`]); a report's are written last, so a killed sandbox never leaves half a report.
+//! Nothing is made on disk for a run: the caller writes the spec, the sandbox's pid 1 overwrites it with the report when
+//! the command has ended. The first eight bytes say which of the two it is (see [`super::spec`]); a report's are written
+//! last, so a killed sandbox never leaves half a report.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::MemfdFlags;
@@ -21,7 +21,7 @@ pub struct Exchange(File);
 /// Why there is no spec or report.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// There is no report: the launcher was killed.
+    /// There is no report: the sandbox was killed.
     #[error("the sandbox was killed before it could report")]
     NoReport,
     /// The memory cannot be had, written or read.
@@ -40,12 +40,12 @@ impl Exchange {
         Ok(Self(file))
     }
 
-    /// The launcher's end of the same memory.
-    pub(super) fn other_end(&self) -> Result<OwnedFd, ExchangeError> {
-        Ok(self.0.try_clone().map_err(ExchangeError::Memory)?.into())
+    /// What the other end is made of, too.
+    pub(super) fn memory(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
-    /// The report. For when the launcher has ended.
+    /// The report. For when the sandbox has ended.
     pub fn report(&self) -> Result<Report, ExchangeError> {
         let bytes = read_all(&self.0).map_err(ExchangeError::Memory)?;
         match Report::decode(&bytes) {
@@ -70,16 +70,12 @@ fn read_all(file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The launcher's side.
-pub(super) struct LauncherEnd(File);
+/// The sandbox's side.
+pub(super) struct SandboxEnd(File);
 
-impl LauncherEnd {
-    /// Takes over standard input and puts `/dev/null` in its place.
-    pub(super) fn take() -> io::Result<Self> {
-        let file = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-        let null = File::open("/dev/null")?;
-        rustix::stdio::dup2_stdin(null.as_fd())?;
-        Ok(Self(file.into()))
+impl SandboxEnd {
+    pub(super) fn new(memory: OwnedFd) -> Self {
+        Self(memory.into())
     }
 
     pub(super) fn spec(&self) -> Option<SandboxSpec> {

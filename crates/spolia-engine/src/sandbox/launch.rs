@@ -1,37 +1,36 @@
-//! The launcher and its two children: spec → namespaces → command → report. Knows no caller.
+//! The launcher and what it starts: request → namespaces → command → report. Knows no caller.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
-use super::exchange::LauncherEnd;
+use super::exchange::SandboxEnd;
+use super::network::{Network, Networks};
 use super::observe::{self, EndWithPanic, Watcher};
 use super::probe;
-use super::root::{self, Context as _};
-use super::spec::{Bytes, Cost, End, Lookups, Observe, Overlay, Report, SandboxSpec, Stage, StartError};
+use super::root::{self, Context as _, Frame};
+use super::spec::{Cost, End, Lookups, Observe, Overlay, Report, SandboxSpec, Stage, StartError};
 use crate::sys::{self, CStrings, Ended, Fork, Rusage};
+use crate::words;
 
+/// The launcher has served its caller to the end.
+pub const EXIT_SERVED: i32 = 0;
 /// The report is written, whatever it says.
 pub const EXIT_REPORTED: i32 = 0;
-/// The spec cannot be read, so nobody knows where a report would go.
-pub const EXIT_BAD_SPEC: i32 = 65;
+/// What is asked cannot be understood, so nobody knows where a report would go.
+pub const EXIT_BAD_REQUEST: i32 = 65;
 /// The report cannot be written.
 pub const EXIT_NO_REPORT: i32 = 74;
-/// The caller is gone.
+/// The launcher is gone, and with it the caller.
 pub const EXIT_ORPHAN: i32 = 75;
 /// A bug in the sandbox.
 pub const EXIT_BUG: i32 = 70;
@@ -50,83 +49,146 @@ const ROOT_KEEPS: CapabilitySet = CapabilitySet::CHOWN
 /// Where programs are looked for if the environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 
-/// Runs the spec on standard input (`-`) or a probe (`--probe`): what follows [`super::SUBCOMMAND`] on the command line.
-/// To be called first thing in `main`, while the process has one thread; the result is the process's exit code.
+/// Serves the socket on standard input (`-`) or answers a probe (`--probe`): what follows [`super::SUBCOMMAND`] on the
+/// command line. To be called first thing in `main`, while the process has one thread; the result is the process's exit
+/// code.
 pub fn main(argument: &OsStr) -> i32 {
     if argument == probe::ARGUMENT {
         return probe::answer();
     }
-    let end = LauncherEnd::take().ok();
-    let Some((end, spec)) = end.and_then(|end| end.spec().map(|spec| (end, spec))) else {
-        return EXIT_BAD_SPEC;
-    };
-    launch(&spec, &end).unwrap_or_else(|error| report(&end, &Report::not_started(error)))
+    let Ok((mut server, socket)) = Server::new() else { return EXIT_BAD_REQUEST };
+    let mut socket = Some(socket);
+    while let Some(request) = socket.as_ref().and_then(|socket| Request::receive(socket).transpose()) {
+        let started = request.and_then(|request| server.start(request, &mut socket));
+        let told = socket.as_ref().map(|socket| words::send_fd(socket, started.as_ref().map(AsFd::as_fd)));
+        if !matches!(told, Some(Ok(()))) {
+            return EXIT_BAD_REQUEST;
+        }
+        sys::reap_ended();
+    }
+    // For their cost to be counted. What has not ended yet ends with us.
+    sys::reap_ended();
+    EXIT_SERVED
 }
 
-fn report(end: &LauncherEnd, report: &Report) -> i32 {
-    if end.write_report(report).is_ok() { EXIT_REPORTED } else { EXIT_NO_REPORT }
+/// One sandbox that a caller wants: its end of an [`super::Exchange`], its standard output and error.
+pub(super) struct Request {
+    end: SandboxEnd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Request {
+    /// Asks whoever is behind `to`, which answers by [`words::send_fd`].
+    pub(super) fn send(to: &OwnedFd, fds: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+        words::send(to, b"+", &fds)
+    }
+
+    /// None: nobody will ask any more.
+    fn receive(from: &OwnedFd) -> io::Result<Option<Self>> {
+        let (count, fds) = words::receive(from, &mut [0])?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let Ok([memory, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return Err(Errno::INVAL.into());
+        };
+        Ok(Some(Self { end: SandboxEnd::new(memory), stdout, stderr }))
+    }
+}
+
+/// How a sandbox is made.
+struct Plan {
+    network: Network,
+    /// In the launcher's frame, not in a root all of its own.
+    framed: bool,
+    user_namespace: bool,
 }
 
 /// Process A.
-fn launch(spec: &SandboxSpec, end: &LauncherEnd) -> Result<i32, StartError> {
-    let Some(caller) = watch_caller(spec.caller_pid)? else { return Ok(EXIT_ORPHAN) };
-    let user_namespace = make_namespaces(spec.network)?;
-    let (alive_reader, alive_writer) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(Stage::Process, "")?;
-    match sys::fork().at(Stage::Process, "")? {
-        Fork::Child => {
-            let _guard = EndWithPanic;
-            drop(alive_writer);
-            sys::exit_now(init(spec, end, user_namespace, &alive_reader))
+struct Server {
+    /// Whether sandboxes are made in a user namespace of ours, or why they cannot be.
+    user_namespace: Result<bool, StartError>,
+    networks: Networks,
+    /// What all its sandboxes have in common; nothing before the first, or where it cannot be made.
+    frame: Option<Option<Frame>>,
+    /// Nobody writes to it: it is hung up when A is gone.
+    alive: OwnedFd,
+    alive_writer: Option<OwnedFd>,
+}
+
+impl Server {
+    /// Takes over standard input and puts `/dev/null` in its place.
+    fn new() -> io::Result<(Self, OwnedFd)> {
+        let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        let (alive, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let user_namespace = enter_user_namespace();
+        let networks = Networks::default();
+        Ok((Self { user_namespace, networks, frame: None, alive, alive_writer: Some(writer) }, socket))
+    }
+
+    /// Starts B; gives its descriptor. B does not come back.
+    fn start(&mut self, request: Request, socket: &mut Option<OwnedFd>) -> io::Result<OwnedFd> {
+        let user_namespace = match &self.user_namespace {
+            Ok(user_namespace) => *user_namespace,
+            Err(error) => return Err(io::Error::from_raw_os_error(error.errno)),
+        };
+        let spec = request.end.spec().ok_or(Errno::INVAL)?;
+        let frame = self.frame.get_or_insert_with(|| Frame::make(&spec, user_namespace).ok());
+        let framed = frame.as_ref().is_some_and(|frame| frame.fits(&spec));
+        let network = if spec.network { Network::Host } else { self.networks.choose() };
+        let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if matches!(network, Network::New) {
+            namespaces |= libc::CLONE_NEWNET;
         }
-        Fork::Parent(pid) => {
-            drop(alive_reader);
-            let code = await_init(pid, caller.as_ref())?;
-            drop(alive_writer);
-            match code {
-                EXIT_REPORTED | EXIT_NO_REPORT | EXIT_ORPHAN => Ok(code),
-                _ => {
-                    Err(StartError { stage: Stage::Supervisor, errno: libc::ECHILD, path: Bytes::default() })
-                }
+        match sys::fork_into(namespaces)? {
+            None => {
+                let _guard = EndWithPanic;
+                // A's ends: with a copy of them, nobody would see that A is gone.
+                drop((socket.take(), self.alive_writer.take()));
+                sys::exit_now(self.init(request, &spec, &Plan { network, framed, user_namespace }))
+            }
+            Some((pid, descriptor)) => {
+                self.networks.note(network, pid, &descriptor);
+                Ok(descriptor)
             }
         }
     }
-}
 
-/// A descriptor that becomes readable when the caller ends. The outer none: it has ended. A death signal would not do:
-/// it comes when the *thread* that started us ends.
-fn watch_caller(pid: u32) -> Result<Option<Option<OwnedFd>>, StartError> {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(Some(None)) };
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        // The number may be another's by now; the parent's cannot, once we hold the descriptor.
-        Ok(fd) => Ok((rustix::process::getppid() == Some(pid)).then_some(Some(fd))),
-        Err(Errno::SRCH) => Ok(None),
-        Err(error) => Err(error).at(Stage::Process, ""),
+    /// Process B, pid 1 of the sandbox.
+    fn init(&self, Request { end, stdout, stderr }: Request, spec: &SandboxSpec, plan: &Plan) -> i32 {
+        // A's ending from here on kills us; had it ended before, nothing would.
+        let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+        if !tied || words::is_hung_up(&self.alive) {
+            return EXIT_ORPHAN;
+        }
+        let given = rustix::stdio::dup2_stdout(&stdout).and_then(|()| rustix::stdio::dup2_stderr(&stderr));
+        drop((stdout, stderr));
+        let done = given
+            .at(Stage::Process, "")
+            .and_then(|()| self.networks.enter(plan.network))
+            .and_then(|()| run(spec, plan));
+        let written = end.write_report(&done.unwrap_or_else(Report::not_started));
+        if written.is_ok() { EXIT_REPORTED } else { EXIT_NO_REPORT }
     }
 }
 
-/// Leaves the host's namespaces, through a user namespace unless we are a root that may mount. Says which.
-pub(super) fn make_namespaces(network: bool) -> Result<bool, StartError> {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if !network {
-        flags |= libc::CLONE_NEWNET;
-    }
-    let user_namespace = !is_mighty_root();
-    if user_namespace {
-        flags |= libc::CLONE_NEWUSER;
+/// Makes a user namespace the process's own, unless it is a root that may mount. Says which.
+pub(super) fn enter_user_namespace() -> Result<bool, StartError> {
+    if is_mighty_root() {
+        return Ok(false);
     }
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    sys::unshare_namespaces(flags).at(Stage::Namespaces, "")?;
-    if user_namespace {
-        for (path, text) in [
-            ("/proc/self/setgroups", "deny".to_string()),
-            ("/proc/self/uid_map", format!("{uid} {uid} 1")),
-            ("/proc/self/gid_map", format!("{gid} {gid} 1")),
-        ] {
-            std::fs::write(path, text).at(Stage::IdMap, path)?;
-        }
+    sys::unshare_namespaces(libc::CLONE_NEWUSER).at(Stage::Namespaces, "")?;
+    for (path, text) in [
+        ("/proc/self/setgroups", "deny".to_string()),
+        ("/proc/self/uid_map", format!("{uid} {uid} 1")),
+        ("/proc/self/gid_map", format!("{gid} {gid} 1")),
+    ] {
+        std::fs::write(path, text).at(Stage::IdMap, path)?;
     }
-    Ok(user_namespace)
+    Ok(true)
 }
 
 fn is_mighty_root() -> bool {
@@ -135,49 +197,12 @@ fn is_mighty_root() -> bool {
             .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Waits for B, but not longer than the caller lives. When we end, B is killed.
-fn await_init(pid: i32, caller: Option<&OwnedFd>) -> Result<i32, StartError> {
-    if let (Some(caller), Some(child)) = (caller, Pid::from_raw(pid)) {
-        let child = rustix::process::pidfd_open(child, PidfdFlags::empty()).at(Stage::Process, "")?;
-        let mut fds = [PollFd::new(&child, PollFlags::IN), PollFd::new(caller, PollFlags::IN)];
-        while let Err(Errno::INTR) = poll(&mut fds, None) {}
-        if fds[0].revents().is_empty() {
-            return Ok(EXIT_ORPHAN);
-        }
-    }
-    match sys::wait4(pid).at(Stage::Process, "")? {
-        (_, Ended::Exited(code), _) => Ok(code),
-        (_, Ended::Signalled(_), _) => Ok(EXIT_BUG),
-    }
-}
-
-/// Process B, pid 1 of the sandbox. `alive` reads end-of-file when A is gone.
-fn init(spec: &SandboxSpec, end: &LauncherEnd, user_namespace: bool, alive: &OwnedFd) -> i32 {
-    // A's ending from here on kills us; had it ended before, nothing would.
-    let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
-    if !tied || is_hung_up(alive) {
-        return EXIT_ORPHAN;
-    }
-    report(end, &run(spec, user_namespace).unwrap_or_else(Report::not_started))
-}
-
-fn is_hung_up(fd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_err() || fds[0].revents().contains(PollFlags::HUP)
-}
-
-fn run(spec: &SandboxSpec, user_namespace: bool) -> Result<Report, StartError> {
-    if !spec.network {
-        sys::loopback_up().at(Stage::Loopback, "lo")?;
-    }
+fn run(spec: &SandboxSpec, plan: &Plan) -> Result<Report, StartError> {
     rustix::system::sethostname(&spec.hostname.0).at(Stage::Hostname, spec.hostname.as_path())?;
-    let (root, overlay) = root::build(spec, user_namespace)?;
+    let (root, overlay) = root::build(spec, plan.user_namespace, plan.framed)?;
     root::enter(&root)?;
     drop(root);
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .at(Stage::Process, "")?;
+    let (ours, theirs) = words::pair().at(Stage::Process, "")?;
     let started_us = now_us();
     match sys::fork().at(Stage::Process, "")? {
         Fork::Child => {
@@ -273,38 +298,22 @@ fn reap(command: i32) -> io::Result<(Ended, Total)> {
 
 fn send(to: &OwnedFd, word: &Word, fd: Option<&OwnedFd>) -> io::Result<()> {
     let bytes = postcard::to_stdvec(word).map_err(io::Error::other)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.map(|fd| [fd.as_fd()]);
-    if let Some(fds) = &fds {
-        control.push(SendAncillaryMessage::ScmRights(fds));
+    match fd {
+        Some(fd) => words::send(to, &bytes, &[fd.as_fd()]),
+        None => words::send(to, &bytes, &[]),
     }
-    rustix::net::sendmsg(to, &[io::IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
 }
 
 /// None: the other side became the command, or ended.
 fn receive(from: &OwnedFd) -> io::Result<Option<(Word, Option<OwnedFd>)>> {
     // A path and some words about it.
     let mut bytes = [0; 8192];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [io::IoSliceMut::new(&mut bytes)];
-    let count = loop {
-        match rustix::net::recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            other => break other?.bytes,
-        }
-    };
+    let (count, mut fds) = words::receive(from, &mut bytes)?;
     if count == 0 {
         return Ok(None);
     }
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
     let word = postcard::from_bytes(&bytes[..count]).map_err(io::Error::other)?;
-    Ok(Some((word, fd)))
+    Ok(Some((word, fds.pop())))
 }
 
 /// Process C: gives up what the command must not have and becomes it. Comes back only with the reason why not.

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use super::spec::{Bytes, Lookups};
 use crate::filter::Stopped;
 use crate::sys::{self, BpfInstruction, Notification, NotificationBuffer};
+use crate::words;
 
 /// The most different paths that are noted in one run.
 pub const LOOKUPS_MAX: usize = 20_000;
@@ -246,10 +247,7 @@ impl Work {
     }
 
     fn is_over(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_err() || fds[0].revents().contains(PollFlags::HUP)
+        words::is_hung_up(&self.listener)
     }
 
     fn note(&mut self, call: &Notification) {

@@ -13,7 +13,7 @@ use super::launch::{self, EXIT_REPORTED};
 use super::observe::{self, EndWithPanic};
 use super::root::{self, Context as _};
 use super::spec::{self, Bytes, Stage, StartError};
-use crate::sys::{self, Fork};
+use crate::sys;
 
 /// What the launcher is given in place of a spec file. It finds the scratch folder as its working directory.
 pub(super) const ARGUMENT: &str = "--probe";
@@ -100,7 +100,7 @@ fn make(scratch: &Path) -> Result<(), StartError> {
 }
 
 fn ask(scratch: &Path) -> Result<Support, StartError> {
-    let output = super::launcher(ARGUMENT.as_ref())
+    let output = super::ourselves(ARGUMENT.as_ref())
         .current_dir(scratch)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -112,14 +112,16 @@ fn ask(scratch: &Path) -> Result<Support, StartError> {
 
 /// The probing process.
 pub(super) fn answer() -> i32 {
-    let forked = launch::make_namespaces(false)
-        .and_then(|user_namespace| Ok((user_namespace, sys::fork().at(Stage::Process, "")?)));
+    let namespaces =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
+    let forked = launch::enter_user_namespace()
+        .and_then(|user| Ok((user, sys::fork_into(namespaces).at(Stage::Namespaces, "")?)));
     let result = match forked {
-        Ok((user_namespace, Fork::Child)) => {
+        Ok((user_namespace, None)) => {
             let _guard = EndWithPanic;
             sys::exit_now(say(&try_all(user_namespace)))
         }
-        Ok((_, Fork::Parent(pid))) => sys::wait4(pid).map(|_| ()).at(Stage::Process, ""),
+        Ok((_, Some((pid, _)))) => sys::wait4(pid).map(|_| ()).at(Stage::Process, ""),
         Err(error) => Err(error),
     };
     match result {

@@ -16,6 +16,11 @@
 //! Making and removing a file on disk costs several times what it costs in memory, so many small inputs are staged in
 //! memory and only what the command writes goes to disk.
 //!
+//! What is the same in all sandboxes of a launcher (system folders, devices, empty folders to show things at) it has put
+//! together once, as the *frame*; each sandbox takes a copy of those mounts and adds its own. The frame's folders are
+//! read-only and shared, so what would need a folder or file of its own in it gets one in a small tmpfs in one of the spec's
+//! rooms, or, where that does not do, a root all of its own.
+//!
 //! All host paths that come from outside reach the kernel either as a descriptor or as one plain argument, never
 //! inside an option string, so that no byte in them has a meaning.
 
@@ -60,6 +65,78 @@ const FOLDER: Mode = Mode::from_raw_mode(0o755);
 /// From this many single inputs on an overlay over copies in memory is cheaper than copies on disk.
 const STAGE_FILES_MIN: usize = 8;
 
+/// Where a launcher's frame is mounted: a folder that no sandbox shows.
+const FRAME: &str = "/sys";
+
+/// What a launcher's frame was made for.
+#[derive(PartialEq, Eq)]
+pub(super) struct Frame {
+    system: Vec<Bytes>,
+    folders: Vec<Bytes>,
+}
+
+impl Frame {
+    /// Puts the frame together, in a mount namespace that this process has to itself from then on. Only for launchers: it
+    /// covers a folder of the host.
+    pub(super) fn make(spec: &SandboxSpec, user_namespace: bool) -> Result<Self, StartError> {
+        sys::unshare_namespaces(libc::CLONE_NEWNS).at(Stage::Namespaces, "")?;
+        // What is mounted on the host meanwhile shall be seen, and nothing of ours there.
+        rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .at(Stage::Root, "/")?;
+        let mask = rustix::process::umask(Mode::empty());
+        let made = Self::fill(spec, user_namespace);
+        rustix::process::umask(mask);
+        made
+    }
+
+    fn fill(spec: &SandboxSpec, user_namespace: bool) -> Result<Self, StartError> {
+        mount_root(FRAME)?;
+        let root =
+            rustix::fs::open(FRAME, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, FRAME)?;
+        let mut builder = RootBuilder { spec, user_namespace, root, made: HashSet::new(), rooms: Vec::new() };
+        builder.show_system(false)?;
+        for folder in ["/tmp", "/run", "/proc"] {
+            builder.folder(Path::new(folder), Stage::Root)?;
+        }
+        for folder in &spec.folders {
+            builder.folder(folder.as_path(), Stage::Root)?;
+        }
+        builder.make_devices()?;
+        sys::mount_set(&builder.root, sys::MOUNT_RDONLY, false).at(Stage::Root, FRAME)?;
+        Ok(Self { system: spec.system.clone(), folders: spec.folders.clone() })
+    }
+
+    /// Whether a sandbox of this spec can do with it.
+    pub(super) fn fits(&self, spec: &SandboxSpec) -> bool {
+        let has = |path: &Bytes| self.folders.contains(path);
+        let in_room = |path: &Bytes| spec.rooms.iter().any(|room| has(room) && is_below(path, room));
+        let shown = |bind: &Bind| {
+            !bind.writable
+                && bind.host == bind.inside
+                && spec.system.iter().any(|system| is_below(&bind.inside, system))
+        };
+        self.system == spec.system
+            // Their files lie where the host's administrator has put them.
+            && !spec.network
+            && !spec.system.iter().any(|folder| is_in_private(spec, folder.as_path()))
+            && has(&spec.root.inside)
+            && (spec.home.0.is_empty() || has(&spec.home))
+            && spec.binds.iter().all(|bind| has(&bind.inside) || in_room(&bind.inside) || shown(bind))
+    }
+}
+
+fn is_below(path: &Bytes, folder: &Bytes) -> bool {
+    path != folder && path.as_path().starts_with(folder.as_path())
+}
+
+/// Whether one of the private folders will be shown over or above this path.
+fn is_in_private(spec: &SandboxSpec, path: &Path) -> bool {
+    let home = spec.home.as_path();
+    path.starts_with("/tmp")
+        || path.starts_with("/var/tmp")
+        || (!home.as_os_str().is_empty() && path.starts_with(home))
+}
+
 /// The new root under construction.
 pub(super) struct RootBuilder<'a> {
     spec: &'a SandboxSpec,
@@ -68,35 +145,64 @@ pub(super) struct RootBuilder<'a> {
     root: OwnedFd,
     /// Inside folders known to be there.
     made: HashSet<Vec<u8>>,
+    /// Rooms of the frame that have got something of their own to write in.
+    rooms: Vec<(&'a Bytes, OwnedFd)>,
 }
 
-/// Builds the root of `spec`; the working directory becomes the scratch folder. For pid 1 of the sandbox, in a mount
-/// namespace of its own.
-pub(super) fn build(spec: &SandboxSpec, user_namespace: bool) -> Result<(OwnedFd, Overlay), StartError> {
+/// Builds the root of `spec`, in the launcher's frame if that fits; the working directory becomes the scratch folder. For
+/// pid 1 of the sandbox, in a mount namespace of its own.
+pub(super) fn build(
+    spec: &SandboxSpec,
+    user_namespace: bool,
+    framed: bool,
+) -> Result<(OwnedFd, Overlay), StartError> {
     rustix::process::umask(Mode::empty());
     rustix::process::chdir(spec.scratch.as_path()).at(Stage::Scratch, spec.scratch.as_path())?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at(Stage::Root, "/")?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
     // Over the working directory, which stays what is beneath.
-    rustix::mount::mount("spolia", ".", "tmpfs", flags, c"mode=755,size=4m").at(Stage::Root, "/")?;
-    let root = rustix::fs::open(spec.scratch.as_path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .at(Stage::Root, spec.scratch.as_path())?;
-    let mut builder = RootBuilder { spec, user_namespace, root, made: HashSet::new() };
-    builder.show_system(false)?;
+    let root = if framed {
+        let tree = clone_tree(CWD, Path::new(FRAME), Stage::Root)?;
+        let over =
+            rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ".")?;
+        attach(&tree, &over).at(Stage::Root, spec.scratch.as_path())?;
+        tree
+    } else {
+        mount_root(".")?;
+        rustix::fs::open(spec.scratch.as_path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .at(Stage::Root, spec.scratch.as_path())?
+    };
+    let mut builder = RootBuilder { spec, user_namespace, root, made: HashSet::new(), rooms: Vec::new() };
+    if !framed {
+        builder.show_system(false)?;
+    }
     builder.show_private()?;
-    builder.show_system(true)?;
+    if !framed {
+        builder.show_system(true)?;
+    }
     builder.hide_own()?;
     if spec.network {
         builder.show_resolver()?;
     }
-    builder.make_devices()?;
+    if !framed {
+        builder.make_devices()?;
+    }
+    builder.mount_devices()?;
     builder.show_proc()?;
     let overlay = builder.show_project()?;
-    builder.show_binds()?;
+    builder.show_binds(framed)?;
     // Nothing that is written beside the private folders stays in memory, because nothing can be.
-    sys::mount_set(&builder.root, sys::MOUNT_RDONLY, false).at(Stage::Root, "/")?;
+    let rooms = builder.rooms.iter().map(|(_, room)| room);
+    for written in rooms.chain((!framed).then_some(&builder.root)) {
+        sys::mount_set(written, sys::MOUNT_RDONLY, false).at(Stage::Root, "/")?;
+    }
     Ok((builder.root, overlay))
+}
+
+/// An empty root at a folder of the present one.
+fn mount_root(at: &str) -> Result<(), StartError> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("spolia", at, "tmpfs", flags, c"mode=755,size=4m").at(Stage::Root, at)
 }
 
 /// Makes `root` the root of this process and lets go of the host's.
@@ -125,19 +231,11 @@ impl RootBuilder<'_> {
     fn show_system(&mut self, of_private: bool) -> Result<(), StartError> {
         let spec = self.spec;
         for folder in spec.system.iter().map(Bytes::as_path) {
-            if self.is_in_private(folder) == of_private {
+            if is_in_private(spec, folder) == of_private {
                 self.show_system_folder(folder)?;
             }
         }
         Ok(())
-    }
-
-    /// Whether one of the private folders will be shown over or above this path.
-    fn is_in_private(&self, path: &Path) -> bool {
-        let home = self.spec.home.as_path();
-        path.starts_with("/tmp")
-            || path.starts_with("/var/tmp")
-            || (!home.as_os_str().is_empty() && path.starts_with(home))
     }
 
     fn hide_own(&mut self) -> Result<(), StartError> {
@@ -216,17 +314,25 @@ impl RootBuilder<'_> {
         for (name, target) in links {
             rustix::fs::symlinkat(target, &dev, name).at(Stage::Devices, name)?;
         }
-        let shm = self.folder(Path::new("/dev/shm"), Stage::Devices)?;
+        // Where no terminals are to be had it leads nowhere.
+        rustix::fs::symlinkat("pts/ptmx", &dev, "ptmx").at(Stage::Devices, "ptmx")?;
+        for folder in ["/dev/shm", "/dev/pts"] {
+            self.folder(Path::new(folder), Stage::Devices)?;
+        }
+        Ok(())
+    }
+
+    /// What may not be another sandbox's, too.
+    fn mount_devices(&self) -> Result<(), StartError> {
+        let shm = self.look_up(Path::new("/dev/shm"), OFlags::DIRECTORY).at(Stage::Devices, "/dev/shm")?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         rustix::mount::mount("spolia", name_of(&shm), "tmpfs", flags, c"mode=1777")
             .at(Stage::Devices, "/dev/shm")?;
-        let pts = self.folder(Path::new("/dev/pts"), Stage::Devices)?;
+        let pts = self.look_up(Path::new("/dev/pts"), OFlags::DIRECTORY).at(Stage::Devices, "/dev/pts")?;
         let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
         let options = c"newinstance,ptmxmode=0666,mode=620";
         // A build without terminals is still a build.
-        if rustix::mount::mount("spolia", name_of(&pts), "devpts", flags, options).is_ok() {
-            rustix::fs::symlinkat("pts/ptmx", &dev, "ptmx").at(Stage::Devices, "ptmx")?;
-        }
+        let _terminals = rustix::mount::mount("spolia", name_of(&pts), "devpts", flags, options);
         Ok(())
     }
 
@@ -368,7 +474,7 @@ impl RootBuilder<'_> {
         }
     }
 
-    fn show_binds(&mut self) -> Result<(), StartError> {
+    fn show_binds(&mut self, framed: bool) -> Result<(), StartError> {
         let mut binds: Vec<&Bind> = self.spec.binds.iter().collect();
         binds.sort_by(|a, b| a.inside.cmp(&b.inside));
         for bind in binds {
@@ -378,8 +484,25 @@ impl RootBuilder<'_> {
             }
             let stat = rustix::fs::stat(host).at(Stage::Bind, host)?;
             let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if framed {
+                self.open_room(&bind.inside)?;
+            }
             self.show(host, inside, folder, bind.writable, Stage::Bind)?;
         }
+        Ok(())
+    }
+
+    /// Makes it possible to make folders in the room of the frame in which `inside` lies, if it lies in one.
+    fn open_room(&mut self, inside: &Bytes) -> Result<(), StartError> {
+        let Some(room) = self.spec.rooms.iter().find(|room| is_below(inside, room)) else { return Ok(()) };
+        if self.rooms.iter().any(|(open, _)| *open == room) {
+            return Ok(());
+        }
+        let path = room.as_path();
+        let at = self.look_up(path, OFlags::DIRECTORY).at(Stage::Bind, path)?;
+        mount_root(&name_of(&at))?;
+        let own = self.look_up(path, OFlags::DIRECTORY).at(Stage::Bind, path)?;
+        self.rooms.push((room, own));
         Ok(())
     }
 
@@ -388,7 +511,7 @@ impl RootBuilder<'_> {
         let covered = [&self.spec.scratch, &self.spec.root.host];
         let mut covers = covered.into_iter().chain(&self.spec.hidden).map(Bytes::as_path);
         self.spec.system.iter().any(|system| path.starts_with(system.as_path()))
-            && !self.is_in_private(path)
+            && !is_in_private(self.spec, path)
             && !covers.any(|cover| path.starts_with(cover))
             && self.look_up(path, OFlags::empty()).is_ok()
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de};
 
 const SPEC_MAGIC: &[u8; 7] = b"spolsbx";
 const REPORT_MAGIC: &[u8; 7] = b"spolrep";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Magic and version.
 pub(super) const HEADER_BYTES: usize = 8;
 
@@ -84,6 +84,10 @@ pub struct SandboxSpec {
     pub binds: Vec<Bind>,
     /// Host folders shown read-only at the same path; what does not exist is left out, a symlink stays one.
     pub system: Vec<Bytes>,
+    /// Inside folders that are there in every sandbox of this caller, for `root` and `binds` to be shown at.
+    pub folders: Vec<Bytes>,
+    /// Of those, the ones that what differs from sandbox to sandbox is shown in.
+    pub rooms: Vec<Bytes>,
     /// Host folders to cover with an empty one where they lie in a `system` folder (the caller's cache, say).
     /// The scratch folder and the project's host root are always covered.
     pub hidden: Vec<Bytes>,
@@ -93,9 +97,8 @@ pub struct SandboxSpec {
     pub observe: bool,
     /// The host name the command sees.
     pub hostname: Bytes,
-    /// The caller's process id: when that process ends, so does the sandbox. Zero: not tied.
-    pub caller_pid: u32,
-    /// Descriptors above 2 that the command inherits (a jobserver's pipe, say). All others are closed.
+    /// Descriptors above 2 that the command inherits (a jobserver's pipe, say), which were not close-on-exec when the launcher
+    /// was started. All others are closed.
     pub keep_fds: Vec<i32>,
 }
 

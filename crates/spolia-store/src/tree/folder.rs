@@ -1,6 +1,7 @@
 //! Folders by file descriptor, one segment at a time, so that no symlink is ever followed. Knows no trees.
 
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -15,6 +16,9 @@ pub(crate) enum Obstacle {
     Other,
     Failed(Errno),
 }
+
+/// How much of a folder's list is read at a time, bytes. On the stack, since most are short.
+const LISTED_BYTES: usize = 4096;
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -138,8 +142,8 @@ pub(crate) fn list(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(CString, 
 /// The same of a folder that is open for reading.
 pub(crate) fn list_open(fd: &OwnedFd) -> Result<Vec<(CString, FileType)>, Errno> {
     rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0))?;
-    let mut buffer = Vec::with_capacity(32 << 10);
-    let mut entries = rustix::fs::RawDir::new(fd, buffer.spare_capacity_mut());
+    let mut buffer = [MaybeUninit::uninit(); LISTED_BYTES];
+    let mut entries = rustix::fs::RawDir::new(fd, &mut buffer);
     let mut found = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;

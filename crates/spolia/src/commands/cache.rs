@@ -511,7 +511,9 @@ fn clear(step: Option<&str>, yes: bool, settings: &Settings, shell: &Shell) -> R
             (Some(keys), what, bytes)
         }
     };
-    let agreed = yes || (!shell.is_json() && confirmed(&what, bytes, shell));
+    // `None` where nobody can answer; with `--json` that is a dry run, and said so.
+    let answer = if yes { Some(true) } else { confirmed(&what, bytes, shell) };
+    let agreed = answer == Some(true);
     let mut removed = (0, 0);
     if agreed {
         removed = gc::clear(&store, only.as_ref()).map_err(|error| unreadable(&error))?;
@@ -538,19 +540,22 @@ fn clear(step: Option<&str>, yes: bool, settings: &Settings, shell: &Shell) -> R
     } else {
         shell.status(Tone::Dim, "kept", &format!("{what} ({}); nothing was removed", words::size(bytes)));
         shell.err("hint: `--yes` removes without asking\n");
+        if answer.is_none() {
+            return Ok(Exit::Usage);
+        }
     }
     Ok(Exit::Success)
 }
 
 /// Asks, where somebody can answer.
-fn confirmed(what: &str, bytes: u64, shell: &Shell) -> bool {
+fn confirmed(what: &str, bytes: u64, shell: &Shell) -> Option<bool> {
     let stdin = std::io::stdin();
-    if !stdin.is_terminal() || !shell.talks_to_a_terminal() {
-        return false;
+    if shell.is_json() || !stdin.is_terminal() || !shell.talks_to_a_terminal() {
+        return None;
     }
     shell.err(&format!("remove {what} ({})? [y/N] ", words::size(bytes)));
     let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    Some(stdin.lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Removes the blobs that only the results in `gone` needed; their bytes. What a running build may be about

@@ -62,6 +62,16 @@ struct Answer<'a> {
     /// What would run before it, with its reason.
     first: Vec<(NodeId, &'a Planned)>,
     then: Then,
+    /// Where nothing of it is remembered, though it ran here by the journal: its result was cleared or collected.
+    before: Option<Before>,
+}
+
+/// A run of the step in this tree of which no result is left.
+struct Before {
+    run: String,
+    at_us: u64,
+    key: ActionKey,
+    cost: Cost,
 }
 
 /// The last time that it ran, as far as that is known.
@@ -99,12 +109,16 @@ impl<'a> Answer<'a> {
             last_is_explained: then_explained.is_some(),
             first: Vec::new(),
             then: Then::default(),
+            before: None,
             last,
         };
         if let Planned::Depends(needs) = planned {
             answer.gather(plan, needs);
         }
         answer.then = answer.find_then();
+        if matches!(planned, Planned::Run(_, MissReason::NeverRun)) {
+            answer.before = answer.ran_before();
+        }
         answer
     }
 
@@ -165,6 +179,30 @@ impl<'a> Answer<'a> {
         if visited.is_ok() { then } else { Then::default() }
     }
 
+    /// The newest run in which the step ran in this tree, by the journal.
+    fn ran_before(&self) -> Option<Before> {
+        let filter = RunFilter { newest: Some(RUNS_SEARCHED), ..RunFilter::default() };
+        let (root, step) = (self.build.root().display().to_string(), &self.build.graph().node(self.id).id);
+        let mut before = None;
+        let visited = journal::read_runs(self.build.store(), &filter, &mut |run| {
+            let mut is_here = false;
+            for event in run.events {
+                match event.kind {
+                    EventKind::RunStarted { root: found, .. } => is_here = found == root,
+                    EventKind::StepFinished {
+                        id,
+                        key: Some(key),
+                        outcome: StepOutcome::Ran { cost, .. },
+                    } if is_here && id == *step => {
+                        before = Some(Before { run: run.id.to_string(), at_us: event.at_us, key, cost });
+                    }
+                    _ => {}
+                }
+            }
+        });
+        before.filter(|_| visited.is_ok())
+    }
+
     fn text(&self, shell: &Shell) -> String {
         let name = shell.paint(Tone::Plain, &self.build.graph().node(self.id).id.to_string());
         let mut text = String::new();
@@ -187,7 +225,25 @@ impl<'a> Answer<'a> {
                 self.hit(&mut text, known.key, &known.result);
             }
             Planned::Run(key, reason) => {
-                text.push_str(&format!("{name} would run: {reason}\n"));
+                let reason_text = match &self.before {
+                    Some(_) => {
+                        "its result is not known here any more (cleared, or removed to make room)".to_owned()
+                    }
+                    None => reason.to_string(),
+                };
+                text.push_str(&format!("{name} would run: {reason_text}\n"));
+                if let Some(Before { run, at_us, key: then, cost: took }) = &self.before {
+                    text.push_str(&format!(
+                        "  the last time it ran {}, in run {run}, and took {}\n",
+                        ago(*at_us),
+                        cost(took)
+                    ));
+                    text.push_str(if then == key {
+                        "  it had this very key then: nothing that it depends on has changed\n"
+                    } else {
+                        "  it had another key then; what that was made of is not known any more\n"
+                    });
+                }
                 for change in &self.changes {
                     text.push_str(&change_line(change));
                 }
@@ -307,6 +363,12 @@ impl<'a> Answer<'a> {
             "depends_on": first,
             "error": error,
             "source": source,
+            "ran_before": self.before.as_ref().map(|before| json!({
+                "run": before.run,
+                "key": before.key,
+                "finished_at_us": before.at_us,
+                "cost": before.cost,
+            })),
             "published": node.place.at.to_string(),
             "last": result.map(|result| json!({
                 "key": match self.planned {
