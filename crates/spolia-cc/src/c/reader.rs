@@ -129,7 +129,7 @@ impl Reader<'_> {
         let raw = path.as_os_str().as_bytes();
         let below = |folders: &[&str]| folders.iter().any(|folder| raw.starts_with(folder.as_bytes()));
         // A compile's own scratch is in the store.
-        !path.starts_with(self.room.store.dir())
+        !path.starts_with(self.room.store.base())
             && !below(SYSTEM)
             && !below(BY_EVERY_PROGRAM)
             && self.parts.binary_search_by(|part| part.0.as_slice().cmp(raw)).is_err()

@@ -297,7 +297,7 @@ fn libraries(room: &Room, folders: &Folders, seen: &Seen) -> Option<Vec<(Raw, [u
         (name.ends_with(b".so") || memchr::memmem::find(name, b".so.").is_some())
             && !matches!(mark, Some(b'T' | b'W'))
             && !path.starts_with("/etc")
-            && !path.starts_with(room.store.dir())
+            && !path.starts_with(room.store.base())
     };
     let paths = seen.read.iter().map(|found| clean(&found.path)).filter(|path| is_one(path));
     let with_digest = |path: PathBuf| {

@@ -31,7 +31,7 @@ use crate::{Call, Room, Story};
 
 /// The word by which a launcher calls Spolia.
 pub const SUBCOMMAND: &str = "__build-script";
-const KEY_VERSION: u64 = 1;
+const KEY_VERSION: u64 = 2;
 
 /// Where the program lies whose place the launcher takes.
 pub(super) fn real(launcher: &Path) -> PathBuf {
@@ -179,7 +179,8 @@ pub(super) fn plan(call: &Call<'_>, options: &Options, room: &Room, digest: Dige
     for word in &call.args {
         writer.field("", Value::Bytes(word.as_bytes()));
     }
-    let own = vec![out_dir.clone(), room.store.dir().to_owned()];
+    // Beside what is the store's own lie the target folders that are kept for checkouts.
+    let own = vec![out_dir.clone(), room.store.base().to_owned()];
     let hidden = env.iter().filter_map(|(name, _)| name.to_str().map(str::to_owned)).collect();
     Ok(Task {
         language: "build script",

@@ -28,7 +28,7 @@ use crate::tally::{self, Record};
 use crate::{Call, Room, Site, Story, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
-const KEY_VERSION: u64 = 1;
+const KEY_VERSION: u64 = 2;
 /// Options that change how a diagnostic looks and nothing else: no part of the key, but a fact where one was printed.
 const LOOKS: &[&str] = &["--diagnostic-width"];
 
@@ -270,7 +270,8 @@ fn allowed(
     let mut own: Vec<PathBuf> = args.incremental.iter().map(|folder| call.cwd.join(folder)).collect();
     // rustc goes by the folder's true name.
     own.extend(own.first().and_then(|folder| folder.canonicalize().ok()));
-    own.push(room.store.dir().to_owned());
+    // Not what lies beside it in the same folder: the target folders that are kept for checkouts.
+    own.push(room.store.base().to_owned());
     let mut listings: Vec<PathBuf> =
         args.searches.iter().map(|(_, folder)| folders::clean(&call.cwd.join(folder))).collect();
     listings.extend(out_dir.clone());

@@ -145,7 +145,7 @@ impl Server {
         match sys::fork_into(namespaces)? {
             None => {
                 let _guard = EndWithPanic;
-                // Ours is the other end of the first, and nobody may take us for A.
+                // A's ends: with a copy of them, nobody would see that A is gone.
                 drop((socket.take(), self.alive_writer.take()));
                 sys::exit_now(self.init(request, &spec, &Plan { network, framed, user_namespace }))
             }

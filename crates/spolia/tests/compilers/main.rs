@@ -343,6 +343,24 @@ fn links_of_another_cache_are_passed_over() {
 }
 
 #[test]
+fn a_header_in_a_target_folder_beside_the_store_counts() {
+    let env = env();
+    let folder = env.store().join("targets/one-1/debug/build/foo-1/out");
+    std::fs::create_dir_all(&folder).unwrap();
+    env.write("y.c", "#include <made.h>\nint v = MADE;\n");
+    let folder_named = folder.display().to_string();
+    let mut objects = Vec::new();
+    for (value, expect) in [("1", "miss"), ("1", "hit"), ("2", "miss")] {
+        std::fs::write(folder.join("made.h"), format!("#define MADE {value}\n")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(120));
+        assert!(gcc(&env, &["-I", &folder_named, "-c", "y.c", "-o", "y.o"]).status.success());
+        assert_eq!(outcome(&env), expect);
+        objects.push(env.read("y.o"));
+    }
+    assert!(objects[0] == objects[1] && objects[1] != objects[2]);
+}
+
+#[test]
 fn a_failed_compile_is_shown_as_it_is_and_not_kept() {
     let env = env();
     env.write("bad.c", "int v = nothing;\n");

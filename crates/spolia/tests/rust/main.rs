@@ -300,6 +300,24 @@ fn killed_at_any_link_it_makes_it_leaves_a_store_that_is_right() {
     }
 }
 
+/// As `spolia cc --target-dir` has it.
+#[test]
+fn what_is_read_from_a_target_folder_beside_the_store_counts() {
+    let stand = Stand::new();
+    let dependency = stand.env.store().join("targets/one-1/debug/deps/libdependency.rmeta");
+    std::fs::create_dir_all(dependency.parent().unwrap()).unwrap();
+    let name = format!("{}{}", "../".repeat(20), dependency.display().to_string().trim_start_matches('/'));
+    stand.env.write("one/src/lib.rs", format!("part.rs\n{name}\n"));
+    for (content, outcome) in [("first", "miss"), ("first", "hit"), ("second", "miss"), ("first", "hit")] {
+        std::fs::write(&dependency, format!("{content}\n")).unwrap();
+        settle();
+        let (said, record) = stand.compile("one", &[]);
+        assert_eq!(record["outcome"], outcome, "{content}");
+        stand.clean("one");
+        assert!(said.ends_with(&format!("| a {content}\n")), "{said}");
+    }
+}
+
 /// A build script that starts the C compiler, which always asks for the time of day.
 #[test]
 fn what_a_build_script_compiles_in_c_is_kept_unless_its_source_names_the_time() {
