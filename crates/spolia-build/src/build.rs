@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use spolia_core::event::{EventKind, Summary};
 use spolia_core::{ActionKey, ActionResult, Explanation, Platform};
-use spolia_engine::SandboxExecutor;
 use spolia_engine::jobserver::Jobserver;
 use spolia_engine::tools::{Surroundings, Toolbox};
-use spolia_engine::{Cancel, Engine};
+use spolia_engine::{Cancel, Engine, SandboxExecutor};
 use spolia_store::{DigestCache, LocalStore, Lock, LockFile, RunId, StoreError};
 
 use crate::claim::{self, Claim, Stopped};

@@ -118,7 +118,7 @@ impl Platform {
     /// processor. [`Platform::Any`] is, and so is the machine's own.
     pub fn is_usual(&self) -> bool {
         let Self::Named { os, arch } = self else { return true };
-        let (processor, variant) = arch.split_once('/').map_or((arch.as_str(), None), |(p, v)| (p, Some(v)));
+        let (processor, variant) = processor_and_variant(arch);
         let is_variant = |text: &str| {
             text.strip_prefix('v')
                 .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
@@ -136,7 +136,7 @@ impl Platform {
             let other = OTHER_WORDS.iter().find(|(other, _)| *other == wanted).map(|(_, usual)| *usual);
             other.or_else(|| nearest(wanted, words.iter().copied()))
         };
-        let (processor, variant) = arch.split_once('/').map_or((arch.as_str(), None), |(p, v)| (p, Some(v)));
+        let (processor, variant) = processor_and_variant(arch);
         let mut arch = meant(processor, PROCESSORS)?.to_owned();
         if let Some(variant) = variant.filter(|_| !arch.contains('/')) {
             arch = format!("{arch}/{variant}");
@@ -229,6 +229,11 @@ impl<'de> Deserialize<'de> for Platform {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// `arm/v7` as `arm` and `v7`.
+fn processor_and_variant(arch: &str) -> (&str, Option<&str>) {
+    arch.split_once('/').map_or((arch, None), |(processor, variant)| (processor, Some(variant)))
 }
 
 #[cfg(test)]

@@ -38,13 +38,19 @@ fn check_long(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Makes a copy of this process. Refused (`EBUSY`) while more than one thread runs: the copy would inherit locks
-/// held by threads that it does not have.
-pub(crate) fn fork() -> io::Result<Fork> {
+/// `EBUSY` while more than one thread runs.
+fn refuse_threads() -> io::Result<()> {
     // The link count of a folder in proc is two and one more for each folder in it.
     if rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink > 3) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
+    Ok(())
+}
+
+/// Makes a copy of this process. Refused (`EBUSY`) while more than one thread runs: the copy would inherit locks
+/// held by threads that it does not have.
+pub(crate) fn fork() -> io::Result<Fork> {
+    refuse_threads()?;
     // SAFETY: there is one thread, so every lock and allocator state is consistent in the child.
     match check(unsafe { libc::fork() })? {
         0 => Ok(Fork::Child),
@@ -55,9 +61,7 @@ pub(crate) fn fork() -> io::Result<Fork> {
 /// Makes a copy of this process in new namespaces (`CLONE_NEW*`): its number and a descriptor of it; nothing in the
 /// copy, which is the first process of a new pid namespace if that is among them. Refused as [`fork`] is.
 pub(crate) fn fork_into(namespaces: c_int) -> io::Result<Option<(i32, OwnedFd)>> {
-    if rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink > 3) {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
-    }
+    refuse_threads()?;
     let flags = c_long::from(namespaces & NAMESPACES) | c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
     let mut pidfd: c_int = -1;
     // SAFETY: memory is not shared, so this is a fork, and the copy goes on on its own copy of the stack. There is one
@@ -71,13 +75,6 @@ pub(crate) fn fork_into(namespaces: c_int) -> io::Result<Option<(i32, OwnedFd)>>
     }
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })))
-}
-
-/// Takes the ends of all children that have ended.
-pub(crate) fn reap_ended() {
-    let mut status = 0;
-    // SAFETY: the pointer is to a live local of the right type.
-    while unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } > 0 {}
 }
 
 /// Ends this process at once, without destructors or exit handlers: for a forked copy.

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -72,8 +73,13 @@ pub(crate) fn receive_fd(from: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// Whether nobody holds the other end any more.
 pub(crate) fn is_hung_up(fd: impl AsFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    events(fd).is_none_or(|events| events.contains(PollFlags::HUP))
+}
+
+/// What there is to be learnt from a descriptor now; nothing where it cannot be asked.
+pub(crate) fn events(fd: impl AsFd) -> Option<PollFlags> {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_err() || fds[0].revents().contains(PollFlags::HUP)
+    poll(&mut fds, Some(&now)).ok()?;
+    Some(fds[0].revents())
 }

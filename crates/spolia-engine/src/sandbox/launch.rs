@@ -64,11 +64,16 @@ pub fn main(argument: &OsStr) -> i32 {
         if !matches!(told, Some(Ok(()))) {
             return EXIT_BAD_REQUEST;
         }
-        sys::reap_ended();
+        reap_ended();
     }
     // For their cost to be counted. What has not ended yet ends with us.
-    sys::reap_ended();
+    reap_ended();
     EXIT_SERVED
+}
+
+/// Takes the ends of all sandboxes that have ended.
+fn reap_ended() {
+    while let Ok(Some(_)) = sys::wait4_any_ended() {}
 }
 
 /// One sandbox that a caller wants: its end of an [`super::Exchange`], its standard output and error.

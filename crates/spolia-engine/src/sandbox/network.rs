@@ -7,12 +7,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::thread::LinkNameSpaceType;
 
 use super::root::Context as _;
 use super::spec::{Stage, StartError};
-use crate::sys;
+use crate::{sys, words};
 
 /// The most networks that are kept.
 const KEPT_MAX: usize = 256;
@@ -81,9 +81,7 @@ impl Networks {
 
 impl Kept {
     fn is_free(&self) -> bool {
-        let mut fds = [PollFd::new(&self.user, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::IN)
+        words::events(&self.user).is_some_and(|events| events.contains(PollFlags::IN))
     }
 }
 
