@@ -58,8 +58,6 @@ pub(super) fn that_matter(
     source: &Path,
     matters: impl Fn(&Path) -> bool,
 ) -> BTreeMap<PathBuf, PathBuf> {
-    let was_read =
-        |path: &Path| observed.read.binary_search_by(|found| found.path.as_path().cmp(path)).is_ok();
     // A program without our library does not say what it asked.
     let says = observed.executed.values().all(|executed| executed.says_variables);
     let read = observed.read.iter().map(|found| &found.path).filter(|_| !says);
@@ -70,7 +68,7 @@ pub(super) fn that_matter(
             continue;
         }
         let resolved = all.resolve(path, 0);
-        if resolved != *path && (was_read(path) || was_read(&resolved)) {
+        if resolved != *path && (observed.has_read(path) || observed.has_read(&resolved)) {
             used.resolve(path, 0);
         }
     }

@@ -63,8 +63,8 @@ impl Reader<'_> {
             return Err(NotKept::Never(NotCacheable::HiddenInputs, argument));
         }
         let mut seen = Seen::default();
-        let written = self.check_written(observed, places)?;
-        let is_written = |path: &Path| written.binary_search_by(|known| known.as_path().cmp(path)).is_ok();
+        self.check_written(observed, places)?;
+        let is_written = |path: &Path| observed.has_written(path);
         for found in &observed.read {
             if self.matters(&found.path) && !is_written(&found.path) {
                 self.file(found, &mut seen)?;
@@ -157,8 +157,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// All that was written, sorted, if it is either gone again or an output that we keep.
-    fn check_written(&self, observed: &observe::Seen, places: &[Place]) -> Result<Vec<PathBuf>, NotKept> {
+    /// Whether all that was written is either gone again or an output that we keep.
+    fn check_written(&self, observed: &observe::Seen, places: &[Place]) -> Result<(), NotKept> {
         let known: Vec<PathBuf> = places.iter().map(|place| self.room.site.cwd.join(&place.path)).collect();
         let identity = |path: &Path| rustix::fs::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
         for path in &observed.written {
@@ -174,9 +174,7 @@ impl Reader<'_> {
                 return Err(NotKept::Never(NotCacheable::Argument, argument));
             }
         }
-        let mut written = observed.written.clone();
-        written.sort_unstable();
-        Ok(written)
+        Ok(())
     }
 }
 

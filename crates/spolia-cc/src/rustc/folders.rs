@@ -11,6 +11,8 @@
 //! each mention of a folder is written as [`HIDDEN`] and its mark. A folder whose name needs quoting somewhere is not used:
 //! then paths in it are simply not shared.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -138,16 +140,25 @@ impl<'f> Search<'f> {
 
     /// The next piece of a content.
     pub fn push(&mut self, piece: &[u8]) {
-        self.rest.extend_from_slice(piece);
-        let told = self.rest.len().saturating_sub(self.longest);
-        self.look(told);
-        self.rest.drain(..told);
+        let mut text = std::mem::take(&mut self.rest);
+        // What lies in one piece is looked at where it is.
+        text.extend_from_slice(&piece[..piece.len().min(self.longest)]);
+        let told = text.len().saturating_sub(self.longest);
+        self.look(&text, told);
+        text.drain(..told);
+        if piece.len() > self.longest {
+            let told = piece.len() - self.longest;
+            self.look(piece, told);
+            text.clear();
+            text.extend_from_slice(&piece[told..]);
+        }
+        self.rest = text;
     }
 
     /// There are no more pieces of this content.
     pub fn end(&mut self) {
-        self.look(self.rest.len());
-        self.rest.clear();
+        let text = std::mem::take(&mut self.rest);
+        self.look(&text, text.len());
     }
 
     /// The marks of the folders that were found.
@@ -156,19 +167,15 @@ impl<'f> Search<'f> {
     }
 
     /// Looks at the places before `told`.
-    fn look(&mut self, told: usize) {
+    fn look(&mut self, text: &[u8], told: usize) {
         let list = &self.folders.list;
-        for (mark, folder) in list {
-            if self.found.contains(mark) {
-                continue;
-            }
-            let is_inner =
-                |other: &&(u8, Vec<u8>)| other.1.len() > folder.len() && other.1.starts_with(folder);
-            let is_own = |at: usize| {
-                !list.iter().filter(is_inner).any(|(_, inner)| self.rest[at..].starts_with(inner))
-            };
-            let mut places = memchr::memmem::find_iter(&self.rest, folder).take_while(|at| *at < told);
-            if places.any(is_own) {
+        if self.found.len() == list.len() {
+            return;
+        }
+        for at in memchr::memchr_iter(b'/', &text[..told]) {
+            if let Some((mark, _)) = list.iter().find(|(_, folder)| text[at..].starts_with(folder))
+                && !self.found.contains(mark)
+            {
                 self.found.push(*mark);
             }
         }
@@ -190,25 +197,58 @@ fn goes_on(next: u8) -> bool {
 }
 
 fn is_clean(raw: &[u8]) -> bool {
-    raw[1..].split(|byte| *byte == b'/').all(|part| !part.is_empty() && part != b"." && part != b"..")
+    raw.get(1..)
+        .unwrap_or_default()
+        .split(|byte| *byte == b'/')
+        .all(|part| !part.is_empty() && part != b"." && part != b"..")
 }
 
-/// A path without `.` and doubled slashes, and without `..` where what is before it is no link.
+/// Whether a clean path lies in a clean folder, or is it.
+pub fn is_within(path: &Path, folder: &Path) -> bool {
+    let rest = path.as_os_str().as_bytes().strip_prefix(folder.as_os_str().as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder.as_os_str() == "/")
+}
+
+/// A path without `.` and doubled slashes, and without `..`: what it leads up to goes by its true name, what comes after by how it is
+/// spelled.
 pub fn clean(path: &Path) -> PathBuf {
-    if is_clean(path.as_os_str().as_bytes()) {
-        return path.to_owned();
-    }
-    if path.components().any(|part| part == Component::ParentDir) {
+    Cleaner::default().clean(path)
+}
+
+/// [`clean`] for many paths at one moment: what leads up is looked at once.
+#[derive(Debug, Default)]
+pub struct Cleaner {
+    /// Paths that end with `..`, and their true names.
+    known: RefCell<HashMap<PathBuf, Option<PathBuf>>>,
+}
+
+impl Cleaner {
+    /// As [`clean`].
+    pub fn clean(&self, path: &Path) -> PathBuf {
+        let raw = path.as_os_str().as_bytes();
+        if is_clean(raw) {
+            return path.to_owned();
+        }
+        let end = memchr::memmem::rfind_iter(raw, b"..").find_map(|at| {
+            let (before, after) = (&raw[..at], &raw[at + 2..]);
+            let whole = before.last().is_none_or(|last| *last == b'/')
+                && after.first().is_none_or(|next| *next == b'/');
+            whole.then_some(at + 2)
+        });
+        let Some(end) = end else { return path.components().collect() };
+        let up = Path::new(OsStr::from_bytes(&raw[..end]));
+        let rest = Path::new(OsStr::from_bytes(&raw[end..]));
+        let mut known = self.known.borrow_mut();
+        let real = match known.get(up) {
+            Some(real) => real,
+            None => known.entry(up.to_owned()).or_insert_with(|| up.canonicalize().ok()),
+        };
         // What is not there has no true name; then it is taken as it is spelled.
-        let (folder, name) = (path.parent(), path.file_name());
-        if let Ok(real) = path.canonicalize() {
-            return real;
-        }
-        if let (Some(Ok(folder)), Some(name)) = (folder.map(Path::canonicalize), name) {
-            return folder.join(name);
-        }
+        let Some(real) = real else { return path.components().collect() };
+        let mut whole = real.clone();
+        whole.extend(rest.components().filter(|part| matches!(part, Component::Normal(_))));
+        whole
     }
-    path.components().collect()
 }
 
 /// The target folder that cargo's `out_dir` lies in, by how cargo lays it out.
@@ -287,12 +327,48 @@ mod tests {
         check(b"/a/p", b"W");
         check(b"/a/p/targe", b"W");
         check(b"nothing", b"");
+        check(&[&[b'x'; 40][..], b"/a/p/target", &[b'y'; 40], b"/a/p", &[b'z'; 40]].concat(), b"TW");
         let mut search = Search::new(&here);
         for piece in ["/a", "/p"] {
             search.push(piece.as_bytes());
             search.end();
         }
         assert_eq!(search.found(), b"", "two contents are not one");
+    }
+
+    #[test]
+    fn what_leads_up_goes_by_its_true_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("real/inner")).unwrap();
+        std::os::unix::fs::symlink("real/inner", root.join("link")).unwrap();
+        let cleaner = Cleaner::default();
+        for (path, expect) in [
+            ("link/../x", "real/x"),
+            ("link/../x/./y//z", "real/x/y/z"),
+            ("link/..", "real"),
+            ("link/../ x", "real/ x"),
+            ("real/inner/../../link/x", "link/x"),
+            ("gone/../x", "gone/../x"),
+            ("a..b/...//..c", "a..b/.../..c"),
+            ("x/./y/", "x/y"),
+        ] {
+            assert_eq!(clean(&root.join(path)), root.join(expect), "{path}");
+            assert_eq!(cleaner.clean(&root.join(path)), root.join(expect), "{path}");
+        }
+        assert_eq!(clean(Path::new("")), Path::new(""));
+    }
+
+    #[test]
+    fn a_folder_holds_what_goes_on_after_its_name() {
+        let check = |path: &str, folder: &str, expect: bool| {
+            assert_eq!(is_within(Path::new(path), Path::new(folder)), expect, "{path} {folder}");
+        };
+        check("/a/b", "/a", true);
+        check("/a", "/a", true);
+        check("/ab", "/a", false);
+        check("/a", "/", true);
+        check("/a", "/a/b", false);
     }
 
     #[test]

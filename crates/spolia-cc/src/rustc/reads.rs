@@ -10,17 +10,20 @@
 //! | a program that does not say what it asks, or that may walk over all variables | a fact of every variable |
 //! | a file written that is no output, a connection | not cacheable |
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use spolia_core::Digest;
 use spolia_engine::observe::{self, Seen};
 use spolia_store::StatKey;
 
 use super::facts::{self, Fact, Here};
-use super::folders::clean;
+use super::folders::{Cleaner, is_within};
 use crate::c::marks;
 use crate::call::NotKept;
 use crate::detect;
@@ -72,7 +75,11 @@ pub(super) fn facts(here: Here<'_>, seen: &Seen, allowed: &Allowed) -> Result<Ve
     if seen.connected {
         return Err(NotKept::Never(NotCacheable::HiddenInputs, Some("it connected a socket".to_owned())));
     }
-    let mut work = Work { here, allowed, facts: BTreeSet::new(), written: BTreeSet::new() };
+    let cleaner = Cleaner::default();
+    let clean = |folders: &[PathBuf]| folders.iter().map(|folder| cleaner.clean(folder)).collect();
+    let (own, scratch) = (clean(&allowed.own), clean(&allowed.scratch));
+    let (facts, written) = (BTreeSet::new(), HashSet::new());
+    let mut work = Work { here, allowed, cleaner, own, scratch, facts, written };
     work.written(seen)?;
     work.read(seen)?;
     work.executed(seen)?;
@@ -149,8 +156,14 @@ impl Ord for Ordered {
 struct Work<'w> {
     here: Here<'w>,
     allowed: &'w Allowed,
+    cleaner: Cleaner,
+    /// [`Allowed::own`], clean.
+    own: Vec<PathBuf>,
+    /// [`Allowed::scratch`], clean.
+    scratch: Vec<PathBuf>,
     facts: BTreeSet<Ordered>,
-    written: BTreeSet<PathBuf>,
+    /// Clean. Not paths: to compare those goes part by part.
+    written: HashSet<OsString>,
 }
 
 impl Work<'_> {
@@ -163,29 +176,29 @@ impl Work<'_> {
     }
 
     fn is_own(&self, path: &Path) -> bool {
-        self.allowed.own.iter().any(|folder| path.starts_with(folder))
+        self.own.iter().any(|folder| is_within(path, folder))
     }
 
     /// What was written must be an output, or gone again, or in a folder of its own.
     fn written(&mut self, seen: &Seen) -> Result<(), NotKept> {
         for path in &seen.written {
-            let path = clean(path);
+            let path = self.cleaner.clean(path);
             let is_output = self.allowed.outputs.contains(&path);
-            let in_scratch = self.allowed.scratch.iter().any(|folder| path.starts_with(folder));
+            let in_scratch = self.scratch.iter().any(|folder| is_within(&path, folder));
             let stays = !is_output && !in_scratch && !self.is_own(&path) && is_file(&path);
             // What is written and was there before, and is none of the outputs, may be read by the next run.
             if stays {
                 let shown = path.display().to_string();
                 return Err(NotKept::Never(NotCacheable::HiddenInputs, Some(format!("it wrote `{shown}`"))));
             }
-            self.written.insert(path);
+            self.written.insert(path.into_os_string());
         }
         Ok(())
     }
 
     fn read(&mut self, seen: &Seen) -> Result<(), NotKept> {
         for found in &seen.read {
-            let path = clean(&found.path);
+            let path = self.cleaner.clean(&found.path);
             if self.leaves_aside(&path) {
                 continue;
             }
@@ -222,7 +235,7 @@ impl Work<'_> {
         }
         if self.allowed.looks {
             for (path, folder) in &seen.looked {
-                let path = clean(path);
+                let path = self.cleaner.clean(path);
                 let is_above = self
                     .here
                     .folders
@@ -236,7 +249,7 @@ impl Work<'_> {
             }
         }
         for folder in &seen.listed {
-            let folder = clean(folder);
+            let folder = self.cleaner.clean(folder);
             let aside = self.allowed.listings.contains(&folder) || self.is_own(&folder);
             let in_toolchain = self.here.folders.mark_of(folder.as_os_str().as_bytes()) == Some(b'S');
             if aside || in_toolchain || !folder.is_dir() {
@@ -260,20 +273,20 @@ impl Work<'_> {
     fn leaves_aside(&self, path: &Path) -> bool {
         // What the kernel answers there is about this machine at this moment: how many processors, how big its pages.
         path.starts_with("/sys")
-            || SYSTEM.iter().any(|known| Path::new(known) == path)
+            || SYSTEM.iter().any(|known| path.as_os_str() == *known)
             || self.allowed.library.as_deref() == Some(path)
             || self.is_own(path)
-            || self.written.contains(path)
-            || self.allowed.outputs.iter().any(|output| output == path)
+            || self.written.contains(path.as_os_str())
+            || self.allowed.outputs.iter().any(|output| output.as_os_str() == path.as_os_str())
     }
 
     fn executed(&mut self, seen: &Seen) -> Result<(), NotKept> {
         let search = self.here.env.get("PATH").unwrap_or_default();
         for (program, executed) in &seen.executed {
-            let program = clean(program);
+            let program = self.cleaner.clean(program);
             // Made by the run itself, such as a test program of a build script; or ourselves, who stand in for what we start.
             if self.is_own(&program)
-                || self.written.contains(&program)
+                || self.written.contains(program.as_os_str())
                 || self.allowed.spolia.as_ref() == Some(&program)
             {
                 continue;
@@ -319,6 +332,9 @@ impl Work<'_> {
     fn time_in_c(&self, seen: &Seen) -> Option<String> {
         let mut gone = None;
         for found in &seen.read {
+            if is_object(&found.path) {
+                continue;
+            }
             match self.here.room.memo.scan(&found.path, &marks::of) {
                 Ok((.., marked)) if marked & marks::BINARY == 0 && marked & marks::TIME != 0 => {
                     return Some(format!("`{}` names it", found.path.display()));
@@ -345,7 +361,7 @@ impl Work<'_> {
         let search = self.folders_of("PATH");
         let here_search = self.here.env.get("PATH").unwrap_or_default();
         for path in &seen.missing {
-            let path = clean(path);
+            let path = self.cleaner.clean(path);
             let folder = path.parent().unwrap_or(&path);
             let mark = self.here.folders.mark_of(path.as_os_str().as_bytes());
             let is_output = self.allowed.out_dir.as_deref() == Some(folder);
@@ -362,8 +378,7 @@ impl Work<'_> {
                 continue;
             }
             // A name in a temporary folder of its own, which is gone again.
-            let in_scratch =
-                self.allowed.scratch.iter().any(|scratch| path.starts_with(scratch)) && !folder.is_dir();
+            let in_scratch = self.scratch.iter().any(|scratch| is_within(&path, scratch)) && !folder.is_dir();
             if mark == Some(b'S') || in_scratch || is_output || in_target || self.leaves_aside(&path) {
                 continue;
             }
@@ -375,10 +390,10 @@ impl Work<'_> {
     fn variables(&mut self, seen: &Seen) -> Result<(), NotKept> {
         let silent = seen.executed.iter().any(|(program, executed)| {
             !executed.says_variables
-                && !self.written.contains(program)
+                && !self.written.contains(program.as_os_str())
                 && self.allowed.spolia.as_ref() != Some(program)
         });
-        let walks = silent || self.loaded(seen).iter().any(|path| observe::may_read_all_variables(path));
+        let walks = silent || self.loaded(seen).iter().any(|path| self.may_read_all_variables(path));
         let mut names: BTreeSet<Vec<u8>> =
             seen.variables.iter().map(|name| name.as_bytes().to_vec()).collect();
         if walks {
@@ -407,8 +422,28 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// [`observe::may_read_all_variables`], asked once of each content: a macro is loaded by many units.
+    fn may_read_all_variables(&self, path: &Path) -> bool {
+        let memo = &self.here.room.memo;
+        let digest = |path: &Path| memo.digest(path).ok().map(|(_, digest)| digest);
+        let Some(before) = digest(path) else { return observe::may_read_all_variables(path) };
+        let name = Digest::blake3(&[b"reads all variables 1", before.as_bytes().as_slice()].concat());
+        let answers = [false, true].map(|reads| (reads, Digest::blake3(&[u8::from(reads)])));
+        let known = memo.recall(&name);
+        if let Some((reads, _)) = answers.iter().find(|(_, answer)| known.as_ref() == Some(answer)) {
+            return *reads;
+        }
+        let reads = observe::may_read_all_variables(path);
+        if digest(path) == Some(before)
+            && let Some((_, answer)) = answers.iter().find(|(answer, _)| *answer == reads)
+        {
+            memo.remember(&name, answer);
+        }
+        reads
+    }
+
     /// Programs and libraries that were run or loaded and that the user or cargo made: rustc itself and the system's
-    /// tools ask for variables by name.
+    /// tools ask for variables by name. What a linker makes it reads as well, and does not load.
     fn loaded(&self, seen: &Seen) -> Vec<PathBuf> {
         let is_made = |path: &Path| {
             let mark = self.here.folders.mark_of(path.as_os_str().as_bytes());
@@ -417,15 +452,17 @@ impl Work<'_> {
                 .any(|folder| path.as_os_str().as_bytes().starts_with(folder.as_bytes()));
             mark != Some(b'S') && !system
         };
-        let libraries = seen.read.iter().map(|found| clean(&found.path)).filter(|path| {
+        let libraries = seen.read.iter().map(|found| self.cleaner.clean(&found.path)).filter(|path| {
             let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
             name.ends_with(b".so") || memchr::memmem::find(name, b".so.").is_some()
         });
-        let programs = seen.executed.keys().map(|path| clean(path));
+        let programs = seen.executed.keys().map(|path| self.cleaner.clean(path));
         libraries
             .chain(programs)
             .filter(|path| {
-                is_made(path) && ![&self.allowed.library, &self.allowed.spolia].contains(&&Some(path.clone()))
+                is_made(path)
+                    && !self.allowed.outputs.contains(path)
+                    && ![&self.allowed.library, &self.allowed.spolia].contains(&&Some(path.clone()))
             })
             .collect()
     }
@@ -433,6 +470,15 @@ impl Work<'_> {
 
 fn is_file(path: &Path) -> bool {
     rustix::fs::lstat(path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+}
+
+/// Whether it is a program, a library or an archive of objects, however long: no source is.
+fn is_object(path: &Path) -> bool {
+    let mut first = [0; 8];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let read =
+        rustix::fs::open(path, flags, Mode::empty()).map(|file| File::from(file).read_exact(&mut first));
+    read.is_ok_and(|read| read.is_ok()) && (first.starts_with(b"\x7fELF") || &first == b"!<arch>\n")
 }
 
 fn is_read_only(path: &Path) -> bool {
@@ -444,5 +490,5 @@ fn is_rlib_of_an_rmeta(path: &Path, seen: &Seen) -> bool {
         return false;
     }
     let rmeta = path.with_extension("rmeta");
-    seen.read.binary_search_by(|found| found.path.as_path().cmp(&rmeta)).is_ok()
+    seen.read.binary_search_by(|found| found.path.as_os_str().cmp(rmeta.as_os_str())).is_ok()
 }

@@ -84,10 +84,16 @@ pub(super) fn keep(
     Ok(Some(kept))
 }
 
-fn vouch(room: &Room, path: &Path, digest: &Digest) {
+/// Keeps the digest of a file that this call has made or put in place.
+pub(super) fn vouch(room: &Room, path: &Path, digest: &Digest) {
     if let Ok(stat) = rustix::fs::lstat(path) {
         room.memo.vouch(&StatKey::of(&stat), digest);
     }
+}
+
+/// Whether a file is known to hold `digest`, and nobody has changed it since.
+pub(super) fn is_vouched(room: &Room, path: &Path, digest: &Digest) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| room.memo.lookup(&StatKey::of(&stat)).as_ref() == Some(digest))
 }
 
 /// Puts a kept output at `path`.

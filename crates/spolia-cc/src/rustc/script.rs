@@ -84,10 +84,14 @@ pub(super) fn plant(room: &Room, kept: &KeptOutput, path: &Path) -> Result<(), R
 /// # Errors
 /// The place cannot be written; then the program is where it was.
 pub(super) fn plant_after_compile(room: &Room, kept: &KeptOutput, path: &Path) -> Result<(), ReplayError> {
-    let _unused = room;
     let real = real(path);
     let Some(text) = text_for(kept, &real) else { return Ok(()) };
+    let vouched = kept.blob().filter(|digest| restore::is_vouched(room, path, digest));
     std::fs::rename(path, &real).map_err(|error| failed("rename", path, error))?;
+    if let Some(digest) = vouched {
+        // Its new name is a new time of change, and it runs in a moment.
+        restore::vouch(room, &real, &digest);
+    }
     replay::write(path, &text, true).inspect_err(|_| {
         let _stays = std::fs::rename(&real, path);
     })

@@ -61,7 +61,7 @@ pub struct Executed {
 /// What a program and its children looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Files opened for reading, links followed, in path order. What was both read and written is in both lists.
+    /// Files opened for reading, links followed, in the order of their paths' bytes. What was both read and written is in both lists.
     pub read: Vec<Found>,
     /// What was there when it was looked for and is not in `read`; whether it is a folder.
     pub looked: Vec<(PathBuf, bool)>,
@@ -73,7 +73,7 @@ pub struct Seen {
     pub listed: Vec<PathBuf>,
     /// Programs started, by path. A script is here, and its interpreter in `read` only if it opened itself.
     pub executed: std::collections::BTreeMap<PathBuf, Executed>,
-    /// Files opened for writing or made.
+    /// Files opened for writing or made, in the same order.
     pub written: Vec<PathBuf>,
     /// Names of variables asked for.
     pub variables: Vec<OsString>,
@@ -93,6 +93,16 @@ impl Seen {
     /// Whether everything that can be seen was seen.
     pub fn is_whole(&self) -> bool {
         !self.truncated && self.unreadable == 0
+    }
+
+    /// Whether a file of this spelling was opened for reading.
+    pub fn has_read(&self, path: &Path) -> bool {
+        self.read.binary_search_by(|found| found.path.as_os_str().cmp(path.as_os_str())).is_ok()
+    }
+
+    /// Whether a file of this spelling was opened for writing or made.
+    pub fn has_written(&self, path: &Path) -> bool {
+        self.written.binary_search_by(|known| known.as_os_str().cmp(path.as_os_str())).is_ok()
     }
 }
 

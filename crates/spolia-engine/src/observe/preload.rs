@@ -1,7 +1,8 @@
 //! Puts the library that `preload.c` became where the loader finds it. Knows no observer.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,13 @@ use std::path::{Path, PathBuf};
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
 /// The same without the functions that open and look for files.
 const WORDS_ONLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload-words.so"));
+
+/// What the table of all variables is called, as it stands in a table of strings.
+const TABLES: &[&[u8]] = &[b"\0environ\0", b"\0__environ\0"];
+/// The longest of these, bytes.
+const TABLE_BYTES_MAX: usize = 11;
+/// How much of a program is read at a time, bytes.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// The folder descriptor of a word; the same number stands in `preload.c`.
 pub(super) const TELL: i32 = -0x5350_4f4c;
@@ -98,10 +106,32 @@ pub(super) fn variable(library: &Path, callers: Option<&OsStr>) -> OsString {
 /// Whether a program file may walk over its whole environment without asking for a name: it mentions the table of
 /// variables. True also for what cannot be read.
 pub fn may_read_all_variables(program: &Path) -> bool {
-    let Ok(content) = std::fs::read(program) else { return true };
-    // The names lie in a table of strings.
-    let mentions = |name: &[u8]| memchr::memmem::find(&content, name).is_some();
-    !content.starts_with(b"\x7fELF") || mentions(b"\0environ\0") || mentions(b"\0__environ\0")
+    mentions_the_table(program).unwrap_or(true)
+}
+
+fn mentions_the_table(program: &Path) -> io::Result<bool> {
+    let mut file = File::open(program)?;
+    // Piece by piece: such a file is often many megabytes long.
+    let mut piece = vec![0; PIECE_BYTES];
+    let (mut kept, mut begins) = (0, true);
+    loop {
+        let length = file.read(&mut piece[kept..])?;
+        if std::mem::take(&mut begins) && !piece[..length].starts_with(b"\x7fELF") {
+            return Ok(true);
+        }
+        if length == 0 {
+            return Ok(false);
+        }
+        let content = &piece[..kept + length];
+        if TABLES.iter().any(|name| memchr::memmem::find(content, name).is_some()) {
+            return Ok(true);
+        }
+        // A name may lie across two pieces.
+        let from = content.len().saturating_sub(TABLE_BYTES_MAX - 1);
+        let end = content.len();
+        piece.copy_within(from..end, 0);
+        kept = end - from;
+    }
 }
 
 /// Whether `library` can be named in `LD_PRELOAD` at all: the loader splits at spaces and colons.
@@ -119,6 +149,30 @@ mod tests {
         assert_eq!(Word::parse(b"=HOME"), Some(Word::Variable(b"HOME")));
         assert_eq!(Word::parse(b"@"), Some(Word::Clock));
         assert_eq!(Word::parse(b"/etc/passwd"), None);
+    }
+
+    #[test]
+    fn a_mention_is_found_wherever_it_lies() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("program");
+        let check = |content: &[u8], expect: bool| {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(may_read_all_variables(&path), expect);
+        };
+        for name in TABLES {
+            assert!(name.len() <= TABLE_BYTES_MAX);
+            for at in (PIECE_BYTES - 2 * TABLE_BYTES_MAX..PIECE_BYTES + 2).chain([4, 3 * PIECE_BYTES]) {
+                let mut content = b"\x7fELF".to_vec();
+                content.resize(at, b'x');
+                check(&content, false);
+                content.extend_from_slice(name);
+                check(&content[..content.len() - 1], false);
+                check(&content, true);
+            }
+        }
+        check(b"#!/bin/sh\n", true);
+        check(b"", true);
+        assert!(may_read_all_variables(temp.path()));
     }
 
     #[test]

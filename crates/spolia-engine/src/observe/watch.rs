@@ -491,11 +491,12 @@ impl Notes {
             stopped: self.stopped,
             written: written.into_iter().map(path).collect(),
         };
-        seen.read.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        seen.looked.sort_unstable();
-        seen.missing.sort_unstable();
-        seen.listed.sort_unstable();
-        seen.written.sort_unstable();
+        // Paths are compared part by part, which takes several times as long.
+        seen.read.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+        seen.looked.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str()));
+        for paths in [&mut seen.missing, &mut seen.listed, &mut seen.written] {
+            paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+        }
         seen
     }
 }
