@@ -21,7 +21,7 @@ fn main() {
             .args(["-shared", "-fPIC", "-nostdlib", "-fvisibility=hidden", "-fno-stack-protector", "-s"])
             // A program may ask for a path that is NULL, whatever the headers promise.
             .args(["-fno-builtin", "-fno-delete-null-pointer-checks", define])
-            .args(["-Wl,-z,now", "-Wl,--build-id=none", "src/observe/preload.c", "-o"])
+            .args(["-Wl,-z,now", "-Wl,-z,initfirst", "-Wl,--build-id=none", "src/observe/preload.c", "-o"])
             .arg(&out)
             .status()
             .expect("the C compiler starts");

@@ -9,9 +9,15 @@ fn main() {
     let library =
         spolia_engine::observe::install(&std::env::temp_dir(), None).expect("the library is written");
     let began = std::time::Instant::now();
-    let observed = spolia_engine::observe::run(command, Some(&library), None, &mut |_, bytes| {
-        eprint!("{}", String::from_utf8_lossy(bytes));
-    });
+    let observed = spolia_engine::observe::run(
+        command,
+        Some(&library),
+        None,
+        spolia_engine::observe::Since::Start,
+        &mut |_, bytes| {
+            eprint!("{}", String::from_utf8_lossy(bytes));
+        },
+    );
     let observed = observed.expect("it starts");
     println!("{:?} in {:?}", observed.ended.end, began.elapsed());
     match observed.seen {

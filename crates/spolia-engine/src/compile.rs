@@ -87,6 +87,19 @@ impl Program<'_> {
         callers_preload: Option<&OsStr>,
         on_output: &mut dyn FnMut(Stream, &[u8]),
     ) -> std::io::Result<Observed> {
-        observe::run(self.command(), library, callers_preload, on_output)
+        observe::run(self.command(), library, callers_preload, observe::Since::Start, on_output)
+    }
+
+    /// The same, but for what its loader looks for in vain; see [`observe::Since::Loaded`].
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn observe_loaded(
+        &self,
+        library: Option<&Path>,
+        callers_preload: Option<&OsStr>,
+        on_output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> std::io::Result<Observed> {
+        observe::run(self.command(), library, callers_preload, observe::Since::Loaded(self.path), on_output)
     }
 }

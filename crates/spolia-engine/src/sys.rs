@@ -350,13 +350,7 @@ pub(crate) fn observe_when_started(
     program: Vec<BpfInstruction>,
     to: OwnedFd,
 ) {
-    use std::os::unix::process::CommandExt as _;
-    let parent = rustix::process::getpid();
-    let install = move || {
-        let _not_tied = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-        if rustix::process::getppid() != Some(parent) {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
+    when_started(command, move || {
         let tried = match seccomp_listener(&program) {
             // Only who may do everything anyway may do it without a promise.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES)) => {
@@ -369,9 +363,41 @@ pub(crate) fn observe_when_started(
             Ok(listener) => words::send_fd(&to, Ok(listener.as_fd())),
             Err(error) => words::send_fd(&to, Err(&error)),
         }
+    });
+}
+
+/// Lets `command` have `what` under the number `fd`, and be killed when the thread that starts it ends.
+pub(crate) fn hand_when_started(command: &mut std::process::Command, what: OwnedFd, fd: c_int) {
+    when_started(command, move || {
+        // SAFETY: the copy that becomes the program has nothing under that number.
+        let result = unsafe { libc::dup2(what.as_raw_fd(), fd) };
+        check_long(result.into()).map(drop)
+    });
+}
+
+/// Lets `command` do `last` before it becomes what it runs: system calls only, no locks and no memory. It is also killed when
+/// the thread that starts it ends.
+fn when_started(
+    command: &mut std::process::Command,
+    mut last: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    use std::os::unix::process::CommandExt as _;
+    let parent = rustix::process::getpid();
+    let started = move || {
+        let _not_tied = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        last()
     };
     // SAFETY: the closure makes system calls only; it takes no locks and no memory.
-    unsafe { command.pre_exec(install) };
+    unsafe { command.pre_exec(started) };
+}
+
+/// Whether this process has anything under this number.
+pub(crate) fn is_open(fd: c_int) -> bool {
+    // SAFETY: the call only asks.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
 /// Closes every descriptor but this one: for a forked copy that must keep nobody's pipe open.

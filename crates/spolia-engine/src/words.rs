@@ -71,6 +71,22 @@ pub(crate) fn receive_fd(from: &OwnedFd) -> io::Result<OwnedFd> {
     fds.pop().ok_or_else(|| io::Error::from_raw_os_error(i32::from_ne_bytes(bytes)))
 }
 
+/// The same, unless something happens to `stop` before the other side says anything.
+///
+/// # Errors
+/// Those of [`receive_fd`]; `UnexpectedEof` also where it was stopped.
+pub(crate) fn receive_fd_before(from: &OwnedFd, stop: &OwnedFd) -> io::Result<OwnedFd> {
+    loop {
+        let mut fds = [PollFd::new(from, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(_) if !fds[0].revents().is_empty() => return receive_fd(from),
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 /// Whether nobody holds the other end any more.
 pub(crate) fn is_hung_up(fd: impl AsFd) -> bool {
     events(fd).is_none_or(|events| events.contains(PollFlags::HUP))

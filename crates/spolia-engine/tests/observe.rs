@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use spolia_core::result::Stream;
-use spolia_engine::observe::{self, Observed, Seen};
+use spolia_engine::observe::{self, Observed, Seen, Since};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -35,10 +35,11 @@ impl Place {
         command.args(["-c", script]).current_dir(self.path("")).stdin(Stdio::null());
         command.env("COLOUR", "red");
         let mut output = String::new();
-        let observed = observe::run(command, Some(&self.library), None, &mut |stream, bytes| {
-            assert!(matches!(stream, Stream::Stdout | Stream::Stderr));
-            output.push_str(std::str::from_utf8(bytes).unwrap());
-        });
+        let observed =
+            observe::run(command, Some(&self.library), None, Since::Start, &mut |stream, bytes| {
+                assert!(matches!(stream, Stream::Stdout | Stream::Stderr));
+                output.push_str(std::str::from_utf8(bytes).unwrap());
+            });
         (observed.unwrap(), output)
     }
 
@@ -103,7 +104,7 @@ fn exit_codes_output_and_what_cannot_start() {
     assert!(matches!(observed.ended.end, spolia_engine::End::Exited(3)));
     assert!(output.contains("out\n") && output.contains("err\n"));
     let command = Command::new(place.path("no-such-program"));
-    let failed = observe::run(command, Some(&place.library), None, &mut |_, _| {});
+    let failed = observe::run(command, Some(&place.library), None, Since::Start, &mut |_, _| {});
     assert_eq!(failed.err().unwrap().kind(), std::io::ErrorKind::NotFound);
 }
 
@@ -264,7 +265,7 @@ fn a_compile_is_seen_alike_with_the_library_and_without() {
         let _not_there = std::fs::remove_file(place.path("a.o"));
         // Where the tests look for libraries, the loader would.
         command.env_remove("LD_LIBRARY_PATH");
-        let observed = observe::run(command, library, None, &mut |_, _| {}).unwrap();
+        let observed = observe::run(command, library, None, Since::Start, &mut |_, _| {}).unwrap();
         let seen = observed.seen.unwrap();
         assert!(seen.is_whole());
         seen
@@ -318,4 +319,128 @@ fn the_clock_is_asked_for_by_a_thread_and_by_a_copy_of_a_process() {
         assert!(asked("clock"), "{script}: {:?}", seen.executed);
         assert!(!asked("sh"), "{script}: {:?}", seen.executed);
     }
+}
+
+/// A program with a library of its own, which asks for a variable and reads a file before the program's first line.
+const LOADED: [(&str, &str); 2] = [
+    (
+        "library.c",
+        "#include <fcntl.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
+        __attribute__((constructor)) static void early(void)\n\
+        { if (getenv(\"OF_LIBRARY\")) _exit(1); close(open(\"in-library\", O_RDONLY)); }\n\
+        int of_library(void) { return 7; }\n",
+    ),
+    (
+        "program.c",
+        "#include <fcntl.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
+        int of_library(void);\n\
+        int main(void) { FILE *by_libc = fopen(\"in-libc\", \"r\"); int out = open(\"out\", O_WRONLY | O_CREAT, 0666);\n\
+        if (getenv(\"OF_PROGRAM\") || of_library() != 7 || !by_libc || open(\"none\", O_RDONLY) >= 0 || out < 0) return 1;\n\
+        printf(\"ran\\n\"); fflush(stdout);\n\
+        return system(\"cat in-child\") != 0; }\n",
+    ),
+];
+
+fn loaded_program(place: &Place) -> PathBuf {
+    for (name, content) in LOADED {
+        place.write(name, content);
+    }
+    for name in ["in-library", "in-libc", "in-child"] {
+        place.write(name, name);
+    }
+    place.write("libs/none", "");
+    for words in [
+        &["-shared", "-fPIC", "library.c", "-o", "libs/libspoliatest.so"][..],
+        &["program.c", "-Llibs", "-lspoliatest", "-o", "program"],
+        &["-static", "program.c", "library.c", "-o", "static"],
+    ] {
+        assert!(Command::new("cc").args(words).current_dir(place.path("")).status().unwrap().success());
+    }
+    place.path("program")
+}
+
+fn start(place: &Place, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(place.path("")).stdin(Stdio::null()).env("LD_LIBRARY_PATH", place.path("libs"));
+    command
+}
+
+#[test]
+fn once_it_is_loaded_a_program_is_seen_as_from_its_start() {
+    let place = Place::new();
+    let program = loaded_program(&place);
+    let see = |since: Since<'_>| {
+        let mut output = String::new();
+        let observed =
+            observe::run(start(&place, &program), Some(&place.library), None, since, &mut |_, bytes| {
+                output.push_str(std::str::from_utf8(bytes).unwrap());
+            });
+        let observed = observed.unwrap();
+        assert_eq!(
+            (observed.ended.end, output.as_str()),
+            (spolia_engine::End::Exited(0), "ran\nin-child"),
+            "{since:?}"
+        );
+        let mut seen = observed.seen.unwrap();
+        assert!(seen.is_whole(), "{seen:?}");
+        // Both are read by every loader, and only one of them is a library.
+        seen.read.retain(|found| {
+            found.path != Path::new("/etc/ld.so.cache") && !found.path.to_string_lossy().contains("/ld-linux")
+        });
+        seen
+    };
+    let (whole, late) = (see(Since::Start), see(Since::Loaded(&program)));
+    for name in ["libs/libspoliatest.so", "in-library", "in-libc", "in-child"] {
+        assert!(has_read(&late, &place.path(name)), "{name}: {:?}", late.read);
+    }
+    for name in ["OF_LIBRARY", "OF_PROGRAM"] {
+        assert!(late.variables.iter().any(|asked| asked == name), "{name}: {:?}", late.variables);
+    }
+    assert_eq!(late.read, whole.read);
+    assert_eq!(late.variables, whole.variables);
+    assert_eq!(late.executed, whole.executed);
+    assert_eq!(late.written, whole.written);
+    assert!(late.missing.contains(&place.path("none")));
+    let unseen: Vec<_> = whole.missing.iter().filter(|path| !late.missing.contains(path)).collect();
+    assert!(!unseen.is_empty());
+    assert!(
+        unseen.iter().all(|path| path.starts_with(place.path("libs")) || path.starts_with("/etc")),
+        "{unseen:?}"
+    );
+    assert!(late.stopped < whole.stopped, "{} of {}", late.stopped, whole.stopped);
+}
+
+#[test]
+fn a_program_that_cannot_be_left_to_itself_is_seen_from_its_start() {
+    let place = Place::new();
+    loaded_program(&place);
+    let run = |program: &Path, library: Option<&Path>, preload: Option<&str>| {
+        let since = Since::Loaded(program);
+        let preload = preload.map(std::ffi::OsStr::new);
+        let observed = observe::run(start(&place, program), library, preload, since, &mut |_, _| {}).unwrap();
+        assert_eq!(observed.ended.end, spolia_engine::End::Exited(0));
+        let seen = observed.seen.unwrap();
+        assert!(has_read(&seen, &place.path("in-libc")), "{:?}", seen.read);
+    };
+    run(&place.path("static"), Some(&place.library), None);
+    run(&place.path("program"), None, None);
+    let words = observe::install(&place.path("lib"), Some("/x.so".as_ref())).unwrap();
+    let other = place.path("libs/libspoliatest.so");
+    run(&place.path("program"), Some(&words), other.to_str());
+    place.write("script", "#!/bin/sh\ncat in-libc\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(place.path("script"), mode).unwrap();
+    run(&place.path("script"), Some(&place.library), None);
+}
+
+#[test]
+fn a_program_that_never_loads_the_library_is_not_known() {
+    let place = Place::new();
+    let program = loaded_program(&place);
+    std::fs::remove_file(&place.library).unwrap();
+    let since = Since::Loaded(&program);
+    let observed =
+        observe::run(start(&place, &program), Some(&place.library), None, since, &mut |_, _| {}).unwrap();
+    assert_eq!(observed.ended.end, spolia_engine::End::Exited(0));
+    assert!(observed.seen.is_err());
 }

@@ -208,15 +208,16 @@ pub(crate) struct CcArgs {
     #[arg(long, value_name = "SYSTEM", num_args = 0..=1, default_missing_value = "cargo", require_equals = true)]
     pub(crate) setup: Option<BuildSystem>,
     /// Print the target folder that is kept for this Cargo workspace, or run the command after `--` with
-    /// CARGO_TARGET_DIR set to it; ROOT holds those of all checkouts [default: `targets` in the cache's folder]
+    /// CARGO_TARGET_DIR set to it; ROOT holds those of all checkouts [default: `targets` in the cache's folder]. With
+    /// --setup, print the line that sets it for a shell
     #[arg(long, value_name = "ROOT", num_args = 0..=1, require_equals = true)]
-    #[arg(conflicts_with_all = ["setup", "install_links"])]
+    #[arg(conflicts_with = "install_links")]
     pub(crate) target_dir: Option<Option<PathBuf>>,
     /// Instead, list the kept target folders with their checkouts
-    #[arg(long, requires = "target_dir", conflicts_with_all = ["prune", "command"])]
+    #[arg(long, requires = "target_dir", conflicts_with_all = ["prune", "command", "setup"])]
     pub(crate) list: bool,
     /// Instead, remove the kept target folders whose checkout is gone, also where the folder that held it is
-    #[arg(long, requires = "target_dir", conflicts_with = "command")]
+    #[arg(long, requires = "target_dir", conflicts_with_all = ["command", "setup"])]
     pub(crate) prune: bool,
     /// Say what --prune would remove
     #[arg(short = 'n', long, requires = "prune")]

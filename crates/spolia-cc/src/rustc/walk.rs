@@ -25,7 +25,7 @@ use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, ReplayError};
 use crate::sets::{Kept, KeptOutput, Raw};
 use crate::tally::{self, Record};
-use crate::{Call, Room, Site, Story, claim};
+use crate::{Call, Env, Room, Site, Story, claim};
 
 /// The version of what keys are made of: a change of meaning makes another.
 const KEY_VERSION: u64 = 2;
@@ -491,14 +491,19 @@ impl Walk<'_> {
         };
         task.make_way();
         let given = self.give_back(room, task);
-        let mut observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+        let loader_is_bound = task.loader_is_bound(self.call.env);
+        let run = |print: &mut dyn FnMut(Stream, &[u8])| match loader_is_bound {
+            true => program.observe_loaded(library.as_deref(), preload.as_deref(), print),
+            false => program.observe(library.as_deref(), preload.as_deref(), print),
+        };
+        let mut observed = run(&mut *self.print);
         if let (Some(given), Some(sessions), Ok(broke)) = (&given, &task.sessions, &observed)
             && broke_down(broke.ended.end)
         {
             // Not over what the user wrote, perhaps over what was given back: without it the compile is as it would be.
             sessions.forget(room, given);
             self.record.incremental_given_back_bytes = None;
-            observed = program.observe(library.as_deref(), preload.as_deref(), &mut *self.print);
+            observed = run(&mut *self.print);
         }
         let observed = match observed {
             Ok(observed) => observed,
@@ -750,6 +755,18 @@ impl Task {
         if let Outputs::Files(files) = &self.outputs {
             files.iter().for_each(|(_, path, _)| restore::make_way(path));
         }
+    }
+
+    /// Whether all that a loader could find in the folders it is told of is either a unit of this build or the toolchain's: then what it
+    /// looks for there in vain is no fact (see `reads`), and need not be seen.
+    fn loader_is_bound(&self, env: &Env) -> bool {
+        let folders = env.get("LD_LIBRARY_PATH").map_or(&[][..], OsStrExt::as_bytes);
+        let is_ours = |folder: &[u8]| {
+            let folder = folders::clean(Path::new(OsStr::from_bytes(folder)));
+            matches!(self.folders.mark_of(folder.as_os_str().as_bytes()), Some(b'T' | b'S'))
+        };
+        let are_ours = folders.is_empty() || folders.split(|byte| *byte == b':').all(is_ours);
+        env.get("LD_AUDIT").is_none() && are_ours
     }
 
     /// Whether a linker makes something of it.

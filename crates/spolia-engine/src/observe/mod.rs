@@ -14,10 +14,13 @@
 //! opens to read and looks for in memory that it shares with us (`board.rs`), and the filter lets those calls by; only those. What comes by
 //! other ways (libc's own calls, programs without libc, everything that writes, starts or lists) is stopped as before.
 //!
+//! Where a program's own loader has nothing to find but what does not matter, the filter is installed after it ([`Since::Loaded`], `late.rs`).
+//!
 //! What cannot be observed runs all the same; [`Observed::seen`] then says why nothing is known.
 
 mod board;
 mod filter;
+mod late;
 mod preload;
 mod watch;
 
@@ -27,13 +30,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use spolia_core::result::Stream;
 use spolia_store::StatKey;
 
 pub use preload::{install, loads_into, may_read_all_variables};
 
 use crate::process::{self, Ended};
-use crate::{sys, words};
+use crate::{End, sys, words};
 
 /// The most different paths that are noted in one run.
 pub const NOTES_MAX: usize = 200_000;
@@ -114,6 +118,16 @@ pub struct Observed {
     pub seen: io::Result<Seen>,
 }
 
+/// From when on a program is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since<'f> {
+    /// From its start.
+    Start,
+    /// Once its loader is done, where this program (its absolute path) can be left to itself until then: what its loader looks for in
+    /// vain goes unseen, what it loads does not.
+    Loaded(&'f Path),
+}
+
 /// Runs `command` in the caller's process group with the caller's standard input and pipes for its output. `library`
 /// is what [`install`] gave; without it no variables are seen. `callers_preload` is the caller's own `LD_PRELOAD`.
 /// If the thread that calls this dies, the program is killed.
@@ -124,6 +138,7 @@ pub fn run(
     mut command: Command,
     library: Option<&Path>,
     callers_preload: Option<&OsStr>,
+    since: Since<'_>,
     on_output: &mut dyn FnMut(Stream, &[u8]),
 ) -> io::Result<Observed> {
     let library = library.filter(|library| preload::can_be_named(library));
@@ -139,15 +154,29 @@ pub fn run(
     // Without one every call is stopped.
     let board = library.and_then(|_| board::Board::new().ok());
     let pass = board.as_ref().map(board::Board::pass);
-    sys::observe_when_started(&mut command, filter::program(pass), theirs);
+    let alone = callers_preload.is_none_or(OsStr::is_empty);
+    let late = match since {
+        Since::Loaded(program) if alone && board.is_some() => late::Late::of(program),
+        Since::Loaded(_) | Since::Start => None,
+    };
+    match &late {
+        Some(_) => late::offer(&mut command, &filter::program(pass), &ours, theirs)?,
+        None => sys::observe_when_started(&mut command, filter::program(pass), theirs),
+    }
+    let is_late = late.is_some();
     let watcher = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
-        let listener = words::receive_fd(&ours)?;
-        io::Result::Ok(watch::watch(listener, &stopped, board.as_ref()))
+        let listener = words::receive_fd_before(&ours, &stopped)?;
+        io::Result::Ok(watch::watch(listener, &stopped, board.as_ref(), late))
     })?;
     // The command, and with it our copy of the other end, is gone when this returns.
     let ended = process::run_beside(command, on_output);
     drop(stop);
     let watched = watcher.join().map_err(|_| io::Error::other("the watcher ended with a bug"))?;
+    let killed = End::Signalled(Signal::KILL.as_raw());
+    if is_late && watched.is_err() && ended.as_ref().is_ok_and(|ended| ended.end == killed) {
+        // By its own hand, or by somebody's who will do it again.
+        return Err(io::Error::other("it was killed before it could be watched"));
+    }
     let seen = watched.map(|(seen, left)| {
         if let Some(listener) = left {
             leave_behind(listener);

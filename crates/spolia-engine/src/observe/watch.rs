@@ -14,6 +14,7 @@ use spolia_store::StatKey;
 
 use super::board::{self, Board, Came, Note};
 use super::filter::{self, Kind, Watched};
+use super::late::Late;
 use super::preload::{TELL, Word};
 use super::{Executed, Found, NOTES_MAX, Seen};
 use crate::sys::{self, Notification, NotificationBuffer};
@@ -25,13 +26,18 @@ const PATH_FIRST: usize = 256;
 const PAGE: u64 = 4096;
 
 /// Answers until nobody is left to be answered or `stop` becomes readable, and gives back what was noted, on the `board` as
-/// well. Where somebody is left, the listener comes back too: whoever closes it makes their calls fail.
-pub(super) fn watch(listener: OwnedFd, stop: &OwnedFd, board: Option<&Board>) -> (Seen, Option<OwnedFd>) {
+/// well. `late` is the program that has installed its filter itself. Where somebody is left, the listener comes back too: whoever closes it makes their calls fail.
+pub(super) fn watch(
+    listener: OwnedFd,
+    stop: &OwnedFd,
+    board: Option<&Board>,
+    late: Option<Late>,
+) -> (Seen, Option<OwnedFd>) {
     sys::notification_sync_wake_up(&listener);
     let Ok(buffer) = NotificationBuffer::new() else {
         return (Seen { unreadable: 1, ..Seen::default() }, Some(listener));
     };
-    let mut watcher = Watcher { listener, buffer, notes: Notes::default(), board };
+    let mut watcher = Watcher { listener, buffer, notes: Notes { late, ..Notes::default() }, board };
     let left = watcher.answer_all(stop);
     if let Some(board) = board {
         match board.content() {
@@ -315,6 +321,8 @@ struct Notes {
     variables: BTreeSet<Vec<u8>>,
     clock: BTreeSet<Vec<u8>>,
     programs: HashMap<u32, Vec<u8>>,
+    /// The first program, while it has not said that it is watched: its start was not.
+    late: Option<Late>,
     connected: bool,
     unreadable: u64,
     count: usize,
@@ -415,7 +423,10 @@ impl Notes {
             self.missing.insert(path);
             return;
         };
-        let key = StatKey::of(&stat);
+        self.started(pid, path, StatKey::of(&stat));
+    }
+
+    fn started(&mut self, pid: u32, path: Vec<u8>, key: StatKey) {
         self.executed.entry(path.clone()).or_insert(Executed { key, says_variables: true, asks_time: false });
         if let Some(earlier) = self.silent.insert(pid, path.clone()) {
             self.mark_silent(&earlier);
@@ -431,7 +442,12 @@ impl Notes {
 
     fn say(&mut self, pid: u32, word: &Word<'_>) {
         match word {
-            Word::Loaded => drop(self.silent.remove(&pid)),
+            Word::Loaded => {
+                if let Some(Late { program, key }) = self.late.take() {
+                    self.started(pid, program, key);
+                }
+                self.silent.remove(&pid);
+            }
             Word::Variable(name) => drop(self.variables.insert(name.to_vec())),
             Word::Clock => {
                 let program = self.program_of(pid).cloned().unwrap_or_default();

@@ -11,6 +11,15 @@ use crate::shell::{Shell, Tone};
 /// Runs it.
 pub(crate) fn run(args: &CcArgs, settings: &Settings, shell: &Shell) -> Result<Exit, Failure> {
     if let Some(root) = &args.target_dir {
+        match args.setup {
+            None => {}
+            Some(BuildSystem::Cargo) => drop(write_cargo(settings, shell)?),
+            Some(_) => {
+                return Err(Failure::usage(
+                    "only cargo has a target folder: `--setup` goes with `--target-dir` for it alone",
+                ));
+            }
+        }
         return super::targets::run(args, root.as_deref(), settings, shell);
     }
     match (&args.install_links, args.setup) {

@@ -231,7 +231,7 @@ fn here(path: &RelPath) -> String {
 }
 
 /// `word` for the shell, such that it holds no `${` and is text.
-fn quote(word: &[u8]) -> String {
+pub(super) fn quote(word: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(byte);
     // An `=` or a reserved word at the start would mean something to the shell.
     if !word.is_empty() && word.iter().all(plain) && word.contains(&b'/') && !word.contains(&b'=') {

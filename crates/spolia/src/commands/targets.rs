@@ -48,6 +48,13 @@ pub(crate) fn run(
         if shell.is_json() {
             let line = json!({ "checkout": checkout.to_string_lossy(), "folder": folder.to_string_lossy() });
             shell.json_line(&line);
+        } else if args.setup.is_some() {
+            // No line for the project's configuration, which others have as well: the folder is this machine's.
+            shell.status(Tone::Plain, "for", "this shell, or its profile");
+            shell.out(&format!(
+                "export CARGO_TARGET_DIR={}\n",
+                super::run::quote(folder.as_os_str().as_bytes())
+            ));
         } else {
             shell.out_bytes(folder.as_os_str().as_bytes());
             shell.out("\n");

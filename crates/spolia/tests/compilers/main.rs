@@ -590,6 +590,10 @@ fn each_checkout_has_a_kept_target_folder_until_it_is_gone() {
     assert!(one != two && std::path::Path::new(one.trim_end()).is_dir(), "{one} {two}");
     assert_eq!(text(&in_folder("one/app", &[])), one);
     assert_eq!(text(&in_folder("one/app", &["--", "cargo", "build"])), format!("build in {one}"));
+    let both = in_folder("one/app", &["--setup"]);
+    assert_eq!(text(&both), format!("export CARGO_TARGET_DIR={one}"));
+    assert!(env.read_text("one/app/.cargo/config.toml").contains("rustc-wrapper = \"spolia\""));
+    assert_eq!(in_folder("one/app", &["--setup=meson"]).status.code(), Some(2));
     std::fs::write(std::path::Path::new(one.trim_end()).join("big"), vec![1; 100_000]).unwrap();
     // Gone with what held it: that may be a disk that is not mounted, so only `--prune` takes it.
     std::fs::remove_dir_all(env.path("one")).unwrap();
