@@ -21,6 +21,7 @@ mod table;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use spolia_core::{Digest, DigestFunction};
@@ -28,6 +29,7 @@ use spolia_core::{Digest, DigestFunction};
 use crate::digests::{DigestCache, StatKey, machine_now_ns};
 use crate::hash;
 use crate::local::{LocalStore, content};
+use crate::lock::{Hold, KEYS_FILE, Lock, LockFile, Waiting};
 pub use table::probe;
 use table::{State, Table};
 
@@ -39,10 +41,15 @@ const VOUCHED: u64 = 1 << 63;
 const NO_FILE: u64 = u64::MAX;
 /// How often a file that changes while it is read is read again.
 const TRIES_MAX: usize = 3;
+/// A file of so many bytes is hashed by one process at a time: the first compiles of a build all want the compiler's own.
+const ALONE_BYTES_MIN: u64 = 8 << 20;
+/// How long another process is waited for that may be hashing it.
+const ALONE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The digests of files that have been hashed before, on this machine. One thread at a time.
 pub struct StatMemo {
     table: Table,
+    locks: LockFile,
     writable: bool,
     now_ns: i64,
     clock: OnceCell<DigestCache>,
@@ -55,6 +62,7 @@ impl StatMemo {
         let tmp = store.base().join("tmp");
         Self {
             table: Table::new(store.base().join("memo-2"), tmp.clone()),
+            locks: LockFile::without_holders(store.base().join("locks").join(KEYS_FILE)),
             writable: store.is_writable(),
             now_ns: machine_now_ns(),
             clock: OnceCell::new(),
@@ -153,8 +161,23 @@ impl StatMemo {
         if let Some(digest) = self.lookup(&key) {
             return Ok((key, digest));
         }
+        let alone = self.alone(&key);
+        if let Some(digest) = alone.is_some().then(|| self.lookup(&key)).flatten() {
+            return Ok((key, digest));
+        }
         let (key, digest, _) = self.read(path, &|_| 0)?;
         Ok((key, digest))
+    }
+
+    /// The right to hash a long file, for whose hashing by another process it was perhaps waited; none for a short one, or where
+    /// there are no locks: then two hash it.
+    fn alone(&self, key: &StatKey) -> Option<Lock> {
+        if key.size < ALONE_BYTES_MIN || !self.writable {
+            return None;
+        }
+        let name = Digest::blake3(&[b"hashing".as_slice(), &encode(key)].concat());
+        let mut wait = |waiting: Waiting| waiting.waited < ALONE_WAIT_MAX;
+        self.locks.acquire(&name, Hold::Alone, &mut wait).ok().flatten()
     }
 
     /// The same with the marks that `scan` gives its content; it must not give 0. Read only where both are not
@@ -279,6 +302,25 @@ mod tests {
         memo.vouch(&alike, &Digest::blake3(b"three"));
         assert_eq!(memo.lookup(&alike), None);
         assert_eq!(memo.recall(&name), Some(Digest::blake3(b"two")));
+    }
+
+    #[test]
+    fn a_long_file_is_hashed_by_one_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("long");
+        std::fs::write(&path, vec![1; ALONE_BYTES_MIN as usize]).unwrap();
+        let key = StatKey::of(&rustix::fs::stat(&path).unwrap());
+        let (first, second) = (memo(temp.path()), memo(temp.path()));
+        let alone = first.alone(&key).unwrap();
+        let told = Digest::blake3(b"told by who hashed it");
+        let found = std::thread::scope(|scope| {
+            let found = scope.spawn(|| memo(temp.path()).digest(&path).unwrap().1);
+            second.vouch(&key, &told);
+            drop(alone);
+            found.join().unwrap()
+        });
+        assert_eq!(found, told);
+        assert!(first.alone(&StatKey { size: ALONE_BYTES_MIN - 1, ..key }).is_none());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use spolia_store::StatKey;
 
 use super::facts::{self, Fact, Here};
 use super::folders::{Cleaner, is_within};
+use crate::Room;
 use crate::c::marks;
 use crate::call::NotKept;
 use crate::detect;
@@ -424,20 +425,15 @@ impl Work<'_> {
 
     /// [`observe::may_read_all_variables`], asked once of each content: a macro is loaded by many units.
     fn may_read_all_variables(&self, path: &Path) -> bool {
-        let memo = &self.here.room.memo;
-        let digest = |path: &Path| memo.digest(path).ok().map(|(_, digest)| digest);
+        let room = self.here.room;
+        let digest = |path: &Path| room.memo.digest(path).ok().map(|(_, digest)| digest);
         let Some(before) = digest(path) else { return observe::may_read_all_variables(path) };
-        let name = Digest::blake3(&[b"reads all variables 1", before.as_bytes().as_slice()].concat());
-        let answers = [false, true].map(|reads| (reads, Digest::blake3(&[u8::from(reads)])));
-        let known = memo.recall(&name);
-        if let Some((reads, _)) = answers.iter().find(|(_, answer)| known.as_ref() == Some(answer)) {
-            return *reads;
+        if let Some(reads) = reads_all_variables(room, &before) {
+            return reads;
         }
         let reads = observe::may_read_all_variables(path);
-        if digest(path) == Some(before)
-            && let Some((_, answer)) = answers.iter().find(|(answer, _)| *answer == reads)
-        {
-            memo.remember(&name, answer);
+        if digest(path) == Some(before) {
+            remember_reads_all_variables(room, &before, reads);
         }
         reads
     }
@@ -466,6 +462,26 @@ impl Work<'_> {
             })
             .collect()
     }
+}
+
+/// The name under which it is remembered of a content whether it may read all variables.
+fn name_of_answer(content: &Digest) -> Digest {
+    Digest::blake3(&[b"reads all variables 1", content.as_bytes().as_slice()].concat())
+}
+
+fn answer_of(reads: bool) -> Digest {
+    Digest::blake3(&[u8::from(reads)])
+}
+
+/// Whether a program of this content may read all variables, where that was found out before.
+fn reads_all_variables(room: &Room, content: &Digest) -> Option<bool> {
+    let answer = room.memo.recall(&name_of_answer(content))?;
+    [false, true].into_iter().find(|reads| answer_of(*reads) == answer)
+}
+
+/// Remembers what a [`observe::TableSearch`] of this content found.
+pub(super) fn remember_reads_all_variables(room: &Room, content: &Digest, reads: bool) {
+    room.memo.remember(&name_of_answer(content), &answer_of(reads));
 }
 
 fn is_file(path: &Path) -> bool {

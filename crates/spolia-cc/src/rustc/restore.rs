@@ -17,9 +17,11 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use spolia_core::{Digest, DigestFunction};
+use spolia_engine::observe::TableSearch;
 use spolia_store::{Entry, StatKey, Store};
 
 use super::folders::Search;
+use super::reads;
 use crate::Room;
 use crate::replay::{self, Place, ReplayError, Share};
 use crate::sets::KeptOutput;
@@ -63,8 +65,19 @@ pub(super) fn keep(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(read(error)),
     };
-    let (digest, size) = spolia_store::hash_seen(&file, &mut |piece| search.push(piece)).map_err(read)?;
+    // What others will run or load; so it need not be read for that once more.
+    let mut table = (how == How::Copy).then(TableSearch::default);
+    let mut look = |piece: &[u8]| {
+        search.push(piece);
+        if let Some(table) = &mut table {
+            table.push(piece);
+        }
+    };
+    let (digest, size) = spolia_store::hash_seen(&file, &mut look).map_err(read)?;
     search.end();
+    if let Some(table) = table {
+        reads::remember_reads_all_variables(room, &digest, table.may_read_all_variables());
+    }
     let metadata = file.metadata().map_err(read)?;
     let executable = metadata.mode() & 0o100 != 0;
     if how == How::Link && name != METADATA {

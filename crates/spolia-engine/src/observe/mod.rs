@@ -34,7 +34,7 @@ use rustix::process::Signal;
 use spolia_core::result::Stream;
 use spolia_store::StatKey;
 
-pub use preload::{install, loads_into, may_read_all_variables};
+pub use preload::{TableSearch, install, loads_into, may_read_all_variables};
 
 use crate::process::{self, Ended};
 use crate::{End, sys, words};

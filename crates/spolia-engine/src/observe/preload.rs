@@ -106,31 +106,59 @@ pub(super) fn variable(library: &Path, callers: Option<&OsStr>) -> OsString {
 /// Whether a program file may walk over its whole environment without asking for a name: it mentions the table of
 /// variables. True also for what cannot be read.
 pub fn may_read_all_variables(program: &Path) -> bool {
-    mentions_the_table(program).unwrap_or(true)
+    let read = || -> io::Result<bool> {
+        let mut file = File::open(program)?;
+        // Piece by piece: such a file is often many megabytes long.
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut search = TableSearch::default();
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(search.may_read_all_variables()),
+                length => search.push(&piece[..length]),
+            }
+            if search.may_read_all_variables() {
+                return Ok(true);
+            }
+        }
+    };
+    read().unwrap_or(true)
 }
 
-fn mentions_the_table(program: &Path) -> io::Result<bool> {
-    let mut file = File::open(program)?;
-    // Piece by piece: such a file is often many megabytes long.
-    let mut piece = vec![0; PIECE_BYTES];
-    let (mut kept, mut begins) = (0, true);
-    loop {
-        let length = file.read(&mut piece[kept..])?;
-        if std::mem::take(&mut begins) && !piece[..length].starts_with(b"\x7fELF") {
-            return Ok(true);
+/// [`may_read_all_variables`] of a program that comes piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct TableSearch {
+    /// What may begin a name that goes on in the next piece.
+    rest: Vec<u8>,
+    /// Whether anything has come.
+    begun: bool,
+    found: bool,
+}
+
+impl TableSearch {
+    /// The next piece; the first has at least four bytes of a program that has them.
+    pub fn push(&mut self, piece: &[u8]) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.found = !piece.starts_with(b"\x7fELF");
         }
-        if length == 0 {
-            return Ok(false);
+        if self.found {
+            return;
         }
-        let content = &piece[..kept + length];
-        if TABLES.iter().any(|name| memchr::memmem::find(content, name).is_some()) {
-            return Ok(true);
+        let mentions =
+            |content: &[u8]| TABLES.iter().any(|name| memchr::memmem::find(content, name).is_some());
+        let kept = TABLE_BYTES_MAX - 1;
+        self.rest.extend_from_slice(&piece[..piece.len().min(kept)]);
+        self.found = mentions(&self.rest) || mentions(piece);
+        if piece.len() > kept {
+            self.rest.clear();
+            self.rest.extend_from_slice(&piece[piece.len() - kept..]);
+        } else {
+            self.rest.drain(..self.rest.len().saturating_sub(kept));
         }
-        // A name may lie across two pieces.
-        let from = content.len().saturating_sub(TABLE_BYTES_MAX - 1);
-        let end = content.len();
-        piece.copy_within(from..end, 0);
-        kept = end - from;
+    }
+
+    /// Whether what has come so far may, or is no program.
+    pub fn may_read_all_variables(&self) -> bool {
+        self.found || !self.begun
     }
 }
 
@@ -169,6 +197,16 @@ mod tests {
                 check(&content[..content.len() - 1], false);
                 check(&content, true);
             }
+        }
+        // In pieces of any length.
+        let whole = [&b"\x7fELFxx"[..], TABLES[1], b"yy"].concat();
+        for length in 4..=whole.len() {
+            let found_at = |end: usize| {
+                let mut search = TableSearch::default();
+                whole[..end].chunks(length).for_each(|piece| search.push(piece));
+                search.may_read_all_variables()
+            };
+            assert_eq!((found_at(whole.len()), found_at(whole.len() - 3)), (true, false), "{length}");
         }
         check(b"#!/bin/sh\n", true);
         check(b"", true);
