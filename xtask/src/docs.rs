@@ -8,37 +8,6 @@ use serde_json::Value;
 
 use crate::run::{self, Done};
 
-const COMMANDS: &[&[&str]] = &[
-    &[],
-    &["build"],
-    &["why"],
-    &["graph"],
-    &["run"],
-    &["dist"],
-    &["init"],
-    &["cache"],
-    &["cache", "ls"],
-    &["cache", "verify"],
-    &["cache", "gc"],
-    &["cache", "clear"],
-    &["sweep"],
-    &["sweep", "undo"],
-    &["doctor"],
-    &["perf"],
-    &["perf", "monitor"],
-    &["perf", "analyze"],
-    &["perf", "benchmark"],
-    &["perf", "compare"],
-    &["perf", "check"],
-    &["perf", "bisect"],
-    &["perf", "history"],
-    &["perf", "accept"],
-    &["perf", "report"],
-    &["perf", "trace"],
-    &["schema"],
-    &["completions"],
-];
-
 /// Writes the pages, or with `--check` compares them.
 pub(crate) fn run(args: &[String]) -> Done {
     let check = args.iter().any(|arg| arg == "--check");
@@ -61,42 +30,47 @@ fn page(path: &Path, text: &str, check: bool) -> Done {
 
 fn cli(spolia: &Path) -> Done<String> {
     let mut text = "# Command line\n\nMade by `cargo xtask docs` from the program's own help.\n".to_owned();
-    for words in COMMANDS {
-        let mut command = Command::new(spolia);
-        command.args(*words).arg("--help").env("COLUMNS", "100");
-        let help = run::output(&mut command)?;
-        // What every command takes is said once.
-        let help = if words.is_empty() { help } else { without_globals(&help) };
-        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        text.push_str(&format!(
-            "\n## spolia {}\n\n```text\n{}\n```\n",
-            words.join(" "),
-            lines.join("\n").trim_end()
-        ));
-    }
+    describe(spolia, &mut Vec::new(), &mut text)?;
     Ok(text.replace("## spolia \n", "## spolia\n"))
+}
+
+/// A command, and all that its help names below it.
+fn describe(spolia: &Path, words: &mut Vec<String>, text: &mut String) -> Done {
+    let mut command = Command::new(spolia);
+    command.args(&*words).arg("--help").env("COLUMNS", "100");
+    let help = run::output(&mut command)?;
+    // What every command takes is said once.
+    let shown = if words.is_empty() { help.clone() } else { without_globals(&help) };
+    let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    text.push_str(&format!(
+        "\n## spolia {}\n\n```text\n{}\n```\n",
+        words.join(" "),
+        lines.join("\n").trim_end()
+    ));
+    for name in commands_in(&help) {
+        words.push(name);
+        describe(spolia, words, text)?;
+        words.pop();
+    }
+    Ok(())
+}
+
+/// The names that a help lists under `Commands:`, less the one that every list has.
+fn commands_in(help: &str) -> Vec<String> {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    let is_one = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let names = listed.filter(is_one).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
 /// The help without the options that `spolia --help` lists.
 fn without_globals(help: &str) -> String {
-    const GLOBAL: &[&str] = &[
-        "--directory",
-        "--manifest",
-        "--cache-dir",
-        "--json",
-        "--quiet",
-        "--verbose",
-        "--color",
-        "--progress",
-    ];
     let mut kept = Vec::new();
     let mut skipping = false;
     for line in help.lines() {
-        let is_option = line.trim_start().starts_with('-') && line.starts_with("  ");
-        if is_option {
-            skipping = GLOBAL.iter().any(|name| line.contains(name));
-        } else if !line.starts_with(' ') && !line.is_empty() {
-            skipping = false;
+        if !line.starts_with(' ') && !line.is_empty() {
+            skipping = line == "Options of every command:";
         }
         if !skipping {
             kept.push(line);
