@@ -14,6 +14,7 @@
 //! What is not put back, cargo calls for as ever. The notes are seen when a unit of the workspace ends, since then those
 //! of the units before it are there.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +29,7 @@ use super::cargo::{self, Cargo, os};
 use super::folders::Folders;
 use super::units::{self, BUILD_BYTES_MAX, Called, Found, Made, UNITS_MAX, Unit};
 use super::walk::{self, Task};
+use crate::call::own_cpu_us;
 use crate::sets::{Kept, Raw};
 use crate::{Call, Options, Room};
 
@@ -282,23 +284,33 @@ fn is_as_made(room: &Room, made: &Made) -> bool {
         || room.memo.digest(path).is_ok_and(|(_, found)| found == digest)
 }
 
-/// Puts back what the cargo that asks will want, where its target folder is empty; how many units.
-pub(super) fn put_back(room: &mut Room, call: &Call<'_>, options: &Options) -> usize {
+/// What was put back before cargo asked for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PutBack {
+    /// How many units.
+    pub(super) count: usize,
+    /// Our own CPU that was counted for them, µs.
+    pub(super) own_cpu_us: u64,
+}
+
+/// Puts back what the cargo that asks will want, where its target folder is empty.
+pub(super) fn put_back(room: &mut Room, call: &Call<'_>, options: &Options) -> PutBack {
+    let nothing = PutBack::default();
     let asks_first = call.args.len() == 1 && call.args[0] == "-vV";
     if !asks_first || !options.ahead || options.force || options.verify || !room.store.is_writable() {
-        return 0;
+        return nothing;
     }
-    let Some(cargo) = Cargo::parent() else { return 0 };
+    let Some(cargo) = Cargo::parent() else { return nothing };
     let units = read(&build_path(room, &cargo));
     if units.is_empty() || cargo.may_be_moved(options) {
-        return 0;
+        return nothing;
     }
-    let Some(_locks) = make_way(&cargo.target, &units) else { return 0 };
+    let Some(_locks) = make_way(&cargo.target, &units) else { return nothing };
     let folders = cargo.folders(options, &call.program);
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     let at_ns = now.tv_sec.saturating_mul(1_000_000_000) + now.tv_nsec - BEFORE_NS;
     let at = Timespec { tv_sec: at_ns / 1_000_000_000, tv_nsec: at_ns % 1_000_000_000 };
-    let stand = Stand { cargo: &cargo, folders: &folders, options, at };
+    let stand = Stand { cargo: &cargo, folders: &folders, options, at, own_cpu_us: Cell::new(0) };
     let mut waiting: Vec<&Unit> = units.iter().filter(|unit| unit.is_right_in(&folders)).collect();
     let mut count = 0;
     for _ in 0..ROUNDS_MAX {
@@ -310,7 +322,7 @@ pub(super) fn put_back(room: &mut Room, call: &Call<'_>, options: &Options) -> u
         }
     }
     let _elsewhere = std::env::set_current_dir(&call.cwd);
-    count
+    PutBack { count, own_cpu_us: stand.own_cpu_us.get() }
 }
 
 /// Makes the folders and takes cargo's own locks on them; `None` where there is something already, or somebody else builds there.
@@ -350,11 +362,14 @@ struct Stand<'s> {
     folders: &'s Folders,
     options: &'s Options,
     at: Timespec,
+    /// What was counted for units so far, µs.
+    own_cpu_us: Cell<u64>,
 }
 
 impl Stand<'_> {
     /// `None` where it is no hit, or not yet.
     fn put(&self, room: &mut Room, unit: &Unit) -> Option<()> {
+        let began_us = own_cpu_us();
         let show = |raw: &Raw| Some(os(&self.folders.show(&raw.0)?).to_owned());
         let env = unit.env(&self.cargo.env, self.folders)?;
         let call = Call {
@@ -366,8 +381,10 @@ impl Stand<'_> {
         };
         std::env::set_current_dir(&call.cwd).ok()?;
         room.site.cwd.clone_from(&call.cwd);
-        let made = walk::put_ahead(&call, self.options, room, unit.script.as_deref(), &unit.outputs)?;
-        for (path, digest) in made {
+        let own = || own_cpu_us().zip(began_us).map(|(now, began)| now - began);
+        let made = walk::put_ahead(&call, self.options, room, unit.script.as_deref(), &unit.outputs, &own)?;
+        self.own_cpu_us.update(|told| told + made.own_cpu_us.unwrap_or(0));
+        for (path, digest) in made.places {
             self.stamp(&path)?;
             if let (Some(digest), Ok(stat)) = (digest, rustix::fs::lstat(&path)) {
                 room.memo.vouch(&StatKey::of(&stat), &digest);

@@ -131,7 +131,8 @@ pub fn run(
     let digest = launched.digest.to_str().and_then(|hex| Digest::from_hex(DigestFunction::Blake3, hex).ok());
     let call = Call { program: launched.real, name: launched.name, args: launched.args, env, cwd };
     let story = Story::of(&call, options);
-    let mut walk = Walk { call: &call, options, print, record: Record::default(), story, expected: None };
+    let mut walk =
+        Walk { call: &call, options, print, record: Record::default(), story, expected: None, counted_us: 0 };
     walk.record.compiler = "build-script".to_owned();
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());

@@ -20,7 +20,7 @@ use super::incremental::{self, GivenBack, Sessions};
 use super::reads::{self, Allowed};
 use super::restore::{self, How};
 use super::{ahead, embeds, script};
-use crate::call::{End, NotKept, Options, chain};
+use crate::call::{End, NotKept, Options, chain, own_cpu_us};
 use crate::outcome::{Miss, NotCacheable, Outcome};
 use crate::replay::{self, ReplayError};
 use crate::sets::{Kept, KeptOutput, Raw};
@@ -83,7 +83,8 @@ fn source_of(call: &Call<'_>, args: &Args) -> String {
 /// Carries out one rustc call. What it prints, now or when it ran, goes to `print`.
 pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u8])) -> End {
     let story = Story::of(call, options);
-    let mut walk = Walk { call, options, print, record: Record::default(), story, expected: None };
+    let mut walk =
+        Walk { call, options, print, record: Record::default(), story, expected: None, counted_us: 0 };
     walk.record.compiler = name_of(&call.name);
     walk.record.session.clone_from(&options.session);
     walk.record.folder = spolia_core::codec::escape(call.cwd.as_os_str().as_encoded_bytes());
@@ -92,9 +93,11 @@ pub fn run(call: &Call<'_>, options: &Options, print: &mut dyn FnMut(Stream, &[u
         Ok(room) => room,
         Err(_) => return walk.become_it(),
     };
-    let count = ahead::put_back(&mut room, call, options);
-    if count > 0 {
-        walk.story.tell("ahead", || format!("{count} units were put back before cargo asked for them"));
+    let ahead = ahead::put_back(&mut room, call, options);
+    walk.counted_us = ahead.own_cpu_us;
+    if ahead.count > 0 {
+        walk.story
+            .tell("ahead", || format!("{} units were put back before cargo asked for them", ahead.count));
     }
     room.site.cwd.clone_from(&call.cwd);
     match plan(call, options, &room, &mut walk.record) {
@@ -356,6 +359,8 @@ pub(super) struct Walk<'w> {
     pub(super) story: Story,
     /// What a hit would have put back, where it is compiled again and compared.
     pub(super) expected: Option<Kept>,
+    /// Our own CPU that stands in other records, µs.
+    pub(super) counted_us: u64,
 }
 
 impl Walk<'_> {
@@ -382,7 +387,7 @@ impl Walk<'_> {
     pub(super) fn note(&mut self, room: &Room, outcome: &Outcome) {
         self.record.tell(outcome);
         self.record.at_us = self.options.now_us;
-        self.record.own_cpu_us = crate::call::own_cpu_us();
+        self.record.own_cpu_us = own_cpu_us().map(|all| all.saturating_sub(self.counted_us));
         tally::append(&room.store, &self.record);
         self.story.end(&self.record);
     }
@@ -668,15 +673,24 @@ impl Walk<'_> {
     }
 }
 
-/// Puts back what a call would that nobody has made yet, if it is a hit that gives `wanted`, each output by its name and digest:
-/// where they are, with the digests of those that lie there as they are kept. Counted as a hit.
+/// A call that was answered before it was made.
+pub(super) struct Made {
+    /// Where its outputs are, with the digests of those that lie there as they are kept.
+    pub(super) places: Vec<(PathBuf, Option<Digest>)>,
+    /// Our own CPU that was counted for it, µs.
+    pub(super) own_cpu_us: Option<u64>,
+}
+
+/// Puts back what a call would that nobody has made yet, if it is a hit that gives `wanted`, each output by its name and digest.
+/// Counted as a hit, which took what `own` says at the end.
 pub(super) fn put_ahead(
     call: &Call<'_>,
     options: &Options,
     room: &Room,
     script: Option<&str>,
     wanted: &[(String, [u8; 32])],
-) -> Option<Vec<(PathBuf, Option<Digest>)>> {
+    own: &dyn Fn() -> Option<u64>,
+) -> Option<Made> {
     let mut record = Record {
         compiler: if script.is_some() { "build-script".to_owned() } else { name_of(&call.name) },
         session: options.session.clone(),
@@ -711,19 +725,21 @@ pub(super) fn put_ahead(
     }
     let mut silent = |_: Stream, _: &[u8]| {};
     let story = room.story.clone();
-    let mut walk = Walk { call, options, print: &mut silent, record, story, expected: None };
+    let mut walk = Walk { call, options, print: &mut silent, record, story, expected: None, counted_us: 0 };
     walk.replay(room, &task, kept).ok()?;
     walk.record.tell(&Outcome::Hit { tier: Tier::Local, saved: kept.cost });
     walk.record.bytes = Some(kept.outputs.iter().map(|output| output.size).sum());
     walk.record.at_us = options.now_us;
+    walk.record.own_cpu_us = own();
     tally::append(&room.store, &walk.record);
+    let own_cpu_us = walk.record.own_cpu_us;
     let places = kept.outputs.iter().filter_map(|output| {
         let (path, how) = task.place(&output.name)?;
         let is_plain =
             matches!(how, How::Link | How::Copy | How::Apart) && task.script.as_ref() != Some(&path);
         Some((path, is_plain.then(|| Digest::new(DigestFunction::Blake3, output.digest))))
     });
-    Some(places.collect())
+    Some(Made { places: places.collect(), own_cpu_us })
 }
 
 /// Whether a compiler ended as one does that has a bug or was given broken data, and not over a mistake in a source.
