@@ -163,9 +163,7 @@ impl View<'_> {
 pub(crate) fn base_env(tools: &[Tool], home: &Path, tmp: &Path) -> BTreeMap<String, OsString> {
     let mut search: Vec<&Path> = tools.iter().filter_map(|tool| tool.folder.as_deref()).collect();
     search.dedup();
-    search.extend(
-        ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new),
-    );
+    search.extend(crate::tools::SEARCH.iter().map(Path::new));
     let search: Vec<&OsStr> = search.iter().map(|path| path.as_os_str()).collect();
     BTreeMap::from([
         ("PATH".to_owned(), search.join(OsStr::new(":"))),

@@ -25,7 +25,7 @@ const OS_RELEASE: &str = "/etc/os-release";
 const MEMO_MAX: usize = 500;
 /// The most files of a toolchain that are listed.
 const TOOLCHAIN_FILES_MAX: usize = 20_000;
-const MEMO_VERSION: u32 = 1;
+const MEMO_VERSION: u32 = 2;
 
 /// A program that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,11 +222,15 @@ impl Toolbox {
         hasher.extend_from_slice(Digest::blake3(&content).as_bytes());
         let packages = packages_behind(&[&real, &program]);
         hasher.extend(packages.iter().flat_map(|package| format!("{package}\n").into_bytes()));
-        let (shown, folder) = if in_system(&program) && in_system(&real) {
-            (Vec::new(), None)
+        let is_packaged = |path: &Path| in_system(path) && !path.starts_with(UNPACKAGED);
+        let shown = if is_packaged(&program) && is_packaged(&real) {
+            Vec::new()
         } else {
             self.outside(&program, &real, &mut hasher)
         };
+        let folder =
+            program.parent().filter(|folder| !SEARCH.iter().any(|known| *folder == Path::new(known)));
+        let folder = folder.map(Path::to_owned);
         let identity = Digest::blake3(&hasher);
         Ok(Remembered { tool: Tool { program, identity, shown, folder }, seen })
     }
@@ -286,26 +290,21 @@ impl Toolbox {
         if path.is_absolute() { Ok(path) } else { Err(failed(path.display().to_string())) }
     }
 
-    /// For a program outside the system's folders: its toolchain's folder, which is `PREFIX` for
-    /// `PREFIX/bin/NAME` unless that would show a whole home, and else the program alone.
-    fn outside(&self, program: &Path, real: &Path, hasher: &mut Vec<u8>) -> (Vec<PathBuf>, Option<PathBuf>) {
-        let folder = program.parent().map(Path::to_owned);
+    /// For a program that no package of the system brought: its toolchain's folder, which is `PREFIX` for `PREFIX/bin/NAME`
+    /// unless that would be a whole home, and else the program alone. What lies in it is part of its identity; gives what
+    /// of that a sandbox does not show anyway.
+    fn outside(&self, program: &Path, real: &Path, hasher: &mut Vec<u8>) -> Vec<PathBuf> {
         let mut shown = BTreeSet::new();
         for path in [program, real] {
-            if in_system(path) {
-                continue;
+            let prefix = self.prefix(path).filter(|_| !in_system(path) || path.starts_with(UNPACKAGED));
+            if let Some(prefix) = &prefix {
+                list_toolchain(prefix, hasher);
             }
-            match self.prefix(path) {
-                Some(prefix) => {
-                    list_toolchain(&prefix, hasher);
-                    shown.insert(prefix);
-                }
-                None => {
-                    shown.insert(path.to_owned());
-                }
+            if !in_system(path) {
+                shown.insert(prefix.unwrap_or_else(|| path.to_owned()));
             }
         }
-        (shown.into_iter().collect(), folder)
+        shown.into_iter().collect()
     }
 
     fn prefix(&self, program: &Path) -> Option<PathBuf> {
@@ -382,6 +381,12 @@ fn same_file(one: &Path, other: &Path) -> bool {
     let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     id(one).is_some() && id(one) == id(other)
 }
+
+/// Where programs are searched for in every step.
+pub(crate) const SEARCH: &[&str] =
+    &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// A folder of the system's that its packages leave alone: toolchains are put there by hand.
+const UNPACKAGED: &str = "/opt";
 
 fn in_system(path: &Path) -> bool {
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc", "/var"]
@@ -543,5 +548,26 @@ mod tests {
         assert_ne!(find().identity, first.identity);
         let toolbox = Toolbox::new(surroundings, memo);
         assert!(matches!(toolbox.find("no-such-tool"), Err(ToolError::NotFound { .. })));
+    }
+
+    #[test]
+    fn a_tool_in_a_folder_of_the_systems_where_nobody_searches_is_found_in_steps() {
+        // Shown to steps anyway, as `/opt` is.
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let bin = folder.path().canonicalize().unwrap().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::write(bin.join("mytool"), "#!/bin/sh\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join("mytool"), mode).unwrap();
+        let surroundings = Surroundings {
+            search: std::env::join_paths([&bin, Path::new("/usr/bin")]).unwrap(),
+            home: folder.path().join("home"),
+            root: folder.path().to_owned(),
+            env: BTreeMap::new(),
+        };
+        let toolbox = Toolbox::new(surroundings, folder.path().join("tools.json"));
+        let found = toolbox.find("mytool").unwrap();
+        assert_eq!((found.shown, found.folder), (Vec::new(), Some(bin)));
+        assert_eq!(toolbox.find("sh").unwrap().folder, None);
     }
 }
