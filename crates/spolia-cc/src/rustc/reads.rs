@@ -505,6 +505,5 @@ fn is_rlib_of_an_rmeta(path: &Path, seen: &Seen) -> bool {
     if path.extension() != Some(OsStr::new("rlib")) {
         return false;
     }
-    let rmeta = path.with_extension("rmeta");
-    seen.read.binary_search_by(|found| found.path.as_os_str().cmp(rmeta.as_os_str())).is_ok()
+    seen.has_read(&path.with_extension("rmeta"))
 }
